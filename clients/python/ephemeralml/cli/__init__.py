@@ -1,0 +1,68 @@
+"""The command line: ``ephemeralml embed | attest | receipt verify``.
+
+Exit codes, for every command:
+
+== ==============================================================================================
+0  everything required was verified, and the command did what it says
+1  a verdict: the enclave, the session or the receipt is not what it must be
+2  usage: an option, file, address, policy or text is wrong
+3  infrastructure: nothing answers, too late, or too busy
+4  a bug of ours
+== ==============================================================================================
+"""
+
+import sys
+
+import click
+
+from ephemeral.errors import ConfigError, EphemeralError, RequestRefused, ServiceError
+from ephemeralml.cli.attest import attest
+from ephemeralml.cli.embed import embed
+from ephemeralml.cli.receipt import receipt
+
+_USAGE, _VERDICT, _INFRASTRUCTURE, _BUG = 2, 1, 3, 4
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EPHEMERALML"})
+@click.version_option(package_name="ephemeralml")
+def cli() -> None:
+    """Confidential ML inference: verify the enclave first, then send it text that only it can read."""
+
+
+cli.add_command(attest)
+cli.add_command(embed)
+cli.add_command(receipt)
+
+
+def main() -> None:
+    """Run the command line; whatever goes wrong is one line on standard error and a documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return its exit code."""
+    try:
+        cli.main(arguments, prog_name="ephemeralml", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except EphemeralError as error:
+        _say(f"{error.code}: {error.detail}")
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001  # the last line of defence: users get no traceback
+        _say(f"INTERNAL: {type(error).__name__}: this is a bug; please report what you ran")
+        return _BUG
+    return 0
+
+
+def exit_code(error: EphemeralError) -> int:
+    """Return the documented exit code for an error."""
+    if isinstance(error, ConfigError | RequestRefused):
+        return _USAGE
+    return _INFRASTRUCTURE if isinstance(error, ServiceError) else _VERDICT
+
+
+def _say(text: str) -> None:
+    click.echo(f"ephemeralml: {' '.join(text.split())}", err=True)

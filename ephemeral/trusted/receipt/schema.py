@@ -1,0 +1,141 @@
+"""The closed claims map of AIR v1 and the codes of everything that can be wrong with it.
+
+Codes are those of the published profile. It names none for three of its own rules, so three are ours:
+
+- ``UNKNOWN_CLAIM:x`` (layer 1): the maps are closed; x is the label or the measurement register that does not belong.
+- ``MEASUREMENTS_MISMATCH`` and ``SEQUENCE_MISMATCH`` (layer 4): another enclave, or another place in the session.
+
+A payload that is not one deterministic CBOR map (duplicate keys, wrong order, long heads, bytes left over) is
+``PAYLOAD_NOT_MAP``, as in the published vectors; the same faults of the envelope are ``COSE_DECODE_FAILED``. A value
+outside its claim's CDDL range that has no code of its own (an empty text, a zero time, a nonce of 7 bytes) is
+``WRONG_TYPE:x``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ephemeral.protocol import PCR_BYTES, SHA256_BYTES
+
+PROFILE: Final = "https://spec.cyntrisec.com/air/v1"
+PROTECTED: Final = bytes.fromhex("a2012703183d")  # {1: -8 EdDSA, 3: 61 application/cwt}
+PROFILE_LABEL: Final = 265
+MEASUREMENTS_LABEL: Final = -65543
+MEASUREMENT_TYPE: Final = "measurement_type"
+NITRO: Final = "nitro-pcr"
+TDX: Final = "tdx-mrtd-rtmr"
+PRODUCTION: Final = "production"
+EVALUATION: Final = "evaluation"
+MODEL_HASH_SCHEMES: Final = frozenset({"sha256-single", "sha256-concat", "sha256-manifest"})
+REQUIRED_PCRS: Final = ("pcr0", "pcr1", "pcr2")
+OPTIONAL_PCRS: Final = ("pcr3", "pcr4", "pcr8")
+_CTI_BYTES: Final = 16
+_MAX_QUOTED: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One row of the profile: its label, its name in codes, and whether a value is of its type."""
+
+    label: int
+    name: str
+    fits: Callable[[object], bool]
+    required: bool = True
+
+
+def _text(limit: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and 1 <= len(value.encode()) <= limit
+
+
+def _uint(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**64  # not isinstance: True is no number here
+
+
+def _bytes(value: object) -> bool:
+    return isinstance(value, bytes)
+
+
+CLAIMS: Final = (
+    Claim(1, "iss", _text(256)),
+    Claim(6, "iat", lambda value: _uint(value) and value != 0),
+    Claim(7, "cti", lambda value: _bytes(value) and value != bytes(_CTI_BYTES)),
+    Claim(10, "eat_nonce", lambda value: isinstance(value, bytes) and 8 <= len(value) <= 64, required=False),
+    Claim(PROFILE_LABEL, "eat_profile", lambda value: isinstance(value, str)),
+    Claim(-65537, "model_id", _text(256)),
+    Claim(-65538, "model_version", _text(128)),
+    Claim(-65539, "model_hash", _bytes),
+    Claim(-65540, "request_hash", _bytes),
+    Claim(-65541, "response_hash", _bytes),
+    Claim(-65542, "attestation_doc_hash", _bytes),
+    Claim(MEASUREMENTS_LABEL, "enclave_measurements", lambda value: isinstance(value, dict)),
+    Claim(-65544, "policy_version", _text(256)),
+    Claim(-65545, "sequence_number", _uint),
+    Claim(-65546, "execution_time_ms", _uint),
+    Claim(-65547, "memory_peak_mb", _uint),
+    Claim(-65548, "security_mode", lambda value: isinstance(value, str)),
+    Claim(-65549, "model_hash_scheme", lambda value: isinstance(value, str), required=False),
+)
+LABEL_OF: Final = {claim.name: claim.label for claim in CLAIMS}
+_HASHES: Final = ("model_hash", "request_hash", "response_hash", "attestation_doc_hash")
+
+
+def form_faults(values: Mapping[object, object]) -> Iterator[str]:
+    """Yield the layer-1 code of every claim that is missing, of the wrong type or not of the profile."""
+    if isinstance(profile := values.get(PROFILE_LABEL), str) and profile != PROFILE:
+        yield "WRONG_PROFILE"
+    for claim in CLAIMS:
+        if claim.label not in values:
+            if claim.required:
+                yield f"MISSING_CLAIM:{claim.name}"
+        elif not claim.fits(values[claim.label]):
+            yield f"WRONG_TYPE:{claim.name}"
+    known = {claim.label for claim in CLAIMS}
+    yield from (f"UNKNOWN_CLAIM:{quoted(label)}" for label in values if type(label) is not int or label not in known)
+    if isinstance(measurements := values.get(MEASUREMENTS_LABEL), dict):
+        yield from _measurement_form_faults(measurements)
+
+
+def _measurement_form_faults(measurements: Mapping[object, object]) -> Iterator[str]:
+    yield from (f"MISSING_CLAIM:{name}" for name in (*REQUIRED_PCRS, MEASUREMENT_TYPE) if name not in measurements)
+    # The TDX variant has no fourth runtime register to map to pcr8.
+    optional = OPTIONAL_PCRS if measurements.get(MEASUREMENT_TYPE) != TDX else OPTIONAL_PCRS[:2]
+    for name, value in measurements.items():
+        if name == MEASUREMENT_TYPE:
+            if not isinstance(value, str):
+                yield f"WRONG_TYPE:{name}"
+        elif name not in REQUIRED_PCRS and name not in optional:
+            yield f"UNKNOWN_CLAIM:{quoted(name)}"
+        elif not isinstance(value, bytes):
+            yield f"WRONG_TYPE:{name}"
+
+
+def value_faults(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield the layer-3 code of every claim whose value the profile refuses.
+
+    `values` are by name and have no form fault.
+    """
+    if _size(values["cti"]) != _CTI_BYTES:
+        yield "BAD_CTI_LENGTH"
+    yield from (f"BAD_HASH_LENGTH:{name}" for name in _HASHES if _size(values[name]) != SHA256_BYTES)
+    if values["model_hash"] == bytes(SHA256_BYTES):
+        yield "ZERO_MODEL_HASH"
+    measurements = values["enclave_measurements"]
+    assert isinstance(measurements, dict)
+    if any(_size(value) != PCR_BYTES for name, value in measurements.items() if name != MEASUREMENT_TYPE):
+        yield "BAD_MEASUREMENT_LENGTH"
+    if (kind := measurements[MEASUREMENT_TYPE]) not in (NITRO, TDX):
+        yield f"UNKNOWN_MTYPE:{quoted(kind)}"
+    if (scheme := values.get("model_hash_scheme")) is not None and scheme not in MODEL_HASH_SCHEMES:
+        yield f"UNKNOWN_MODEL_HASH_SCHEME:{quoted(scheme)}"
+    if (mode := values["security_mode"]) not in (PRODUCTION, EVALUATION):
+        yield f"UNKNOWN_SECURITY_MODE:{quoted(mode)}"
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, bytes) else -1
+
+
+def quoted(value: object) -> str:
+    """Return a stranger's value fit for one line of a log: printable ASCII, at most 32 characters."""
+    text = value if isinstance(value, str) else repr(value)
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text[:_MAX_QUOTED])

@@ -1,0 +1,73 @@
+"""``python -m ephemeral_devstack``: every zone on this machine, until Ctrl-C.
+
+It prints where everything listens, writes the client's trust file, and shows commands that work in a second terminal.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ephemeral.errors import EphemeralError
+from ephemeral.trusted.handshake import Greeting
+from ephemeral.trusted.policy import TrustPolicy
+from ephemeral_devstack.stack import Stack, StackOptions
+
+BANNER = "SIMULATED: no hardware vouches for anything here. For development and evaluation only."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stack until SIGINT or SIGTERM; return 0 when it was stopped, 3 when it could not start."""
+    parser = argparse.ArgumentParser(prog="python -m ephemeral_devstack", description=__doc__)
+    parser.add_argument(
+        "--state", type=Path, default=Path(".devstack"), help="folder for logs, keys and the trust file"
+    )
+    parser.add_argument(
+        "--listen", default="tcp://127.0.0.1:7443", help="where clients connect; port 0 takes a free one"
+    )
+    arguments = parser.parse_args(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold yellow]{BANNER}[/]")
+    stopping = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda _number, _frame: stopping.set())
+    try:
+        options = StackOptions(state=arguments.state.absolute(), listen=arguments.listen)
+        with Stack.start(options, lambda what, seconds: console.print(f"  {seconds:5.1f} s  {what}")) as stack:
+            describe(stack, console)
+            stopping.wait()
+            console.print("stopping …")
+    except EphemeralError as error:
+        print(f"devstack: {error.code}: {error.detail}", file=sys.stderr)  # noqa: T201
+        return 3
+    return 0
+
+
+def describe(stack: Stack, console: Console) -> None:
+    """Print addresses, files, and commands that work against this stack."""
+    scripts = Path(sys.executable).parent
+    plain = stack.address.replace("tcp://", "http://")
+    hello = Greeting(TrustPolicy.load(stack.trust)).request.client_hello
+    console.print(f"\n[bold]ready[/]: clients connect to [bold]{stack.address}[/]")
+    console.print(f"  trust file   {stack.trust}")
+    console.print(f"  logs         {stack.logs}")
+    console.print("\nIn a second terminal:\n")
+    options = f"--address {stack.address} --trust {stack.trust}"
+    console.print(f'  {scripts}/ephemeralml embed {options} "A text that only the enclave can read."')
+    console.print(f"  {scripts}/ephemeralml attest {options}")
+    buf = f"{scripts}/buf curl --protocol grpc --http2-prior-knowledge"
+    console.print("\nThe same port with reflection, which only the development stack serves:\n")
+    console.print(f"  {buf} --list-methods {plain}")
+    console.print(
+        f'  {buf} -d \'{{"clientHello":"{b64encode(hello).decode()}"}}\' {plain}/ephemeralml.v1.SessionService/Hello'
+    )
+    console.print("\nCtrl-C stops everything.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

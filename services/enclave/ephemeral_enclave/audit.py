@@ -1,0 +1,27 @@
+"""Security events on their way to the host: kinds, codes and model names, never content."""
+
+import time
+
+from ephemeral.errors import EphemeralError
+from ephemeral.wire import AuditEvent, AuditKind
+from ephemeral_enclave.host_client import HostClient
+
+
+class AuditTrail:
+    """Numbers one boot's events; a host that does not take them cannot stop the boot by it."""
+
+    def __init__(self, host: HostClient) -> None:
+        self._host = host
+        self._sequence = 0
+        self.lost = 0
+
+    async def record(self, kind: "AuditKind.ValueType", *, reason: str = "", model_id: str = "") -> None:
+        """Hand one event to the host; count it as lost when the host does not take it."""
+        self._sequence += 1
+        event = AuditEvent(
+            kind=kind, time_ms=time.time_ns() // 1_000_000, sequence=self._sequence, reason=reason, model_id=model_id
+        )
+        try:
+            await self._host.publish([event])
+        except EphemeralError:
+            self.lost += 1

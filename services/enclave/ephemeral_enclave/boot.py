@@ -1,0 +1,141 @@
+"""From a baked configuration to an enclave that can serve: keys, self-measurement, boot configuration, models."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from ephemeral.errors import ConfigError, EphemeralError
+from ephemeral.protocol import (
+    MAX_FRAME_BYTES,
+    MAX_MODELS,
+    MAX_REQUESTS,
+    MAX_TEXT_BYTES,
+    MAX_TEXTS,
+    SESSION_IDLE,
+    SESSION_LIFETIME,
+)
+from ephemeral.trusted.attestation import SessionBinding
+from ephemeral.trusted.cbor import encode
+from ephemeral.trusted.handshake import Identity
+from ephemeral.trusted.manifest import model_set_digest
+from ephemeral.wire import AuditKind, BootContents, ModelSource, SessionLimits
+from ephemeral_enclave import sentence_transformer
+from ephemeral_enclave.audit import AuditTrail
+from ephemeral_enclave.config import EnclaveConfig
+from ephemeral_enclave.host_client import HostClient
+from ephemeral_enclave.keys import EnclaveKeys
+from ephemeral_enclave.measurement import SelfMeasurement, measure
+from ephemeral_enclave.model import LoadedModel, load_model
+from ephemeral_enclave.nsm import SecurityModule
+
+LIMITS: Final = SessionLimits(
+    lifetime_seconds=int(SESSION_LIFETIME.total_seconds()),
+    idle_seconds=int(SESSION_IDLE.total_seconds()),
+    max_requests=MAX_REQUESTS,
+    max_frame_bytes=MAX_FRAME_BYTES,
+    max_texts=MAX_TEXTS,
+    max_text_bytes=MAX_TEXT_BYTES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BootedEnclave:
+    """Everything an enclave serves with. What a client is told is derived from here, and attested."""
+
+    config: EnclaveConfig
+    keys: EnclaveKeys
+    module: SecurityModule
+    measured: SelfMeasurement
+    models: Mapping[str, LoadedModel]
+    boot_config_digest: bytes
+
+    @property
+    def identity(self) -> Identity:
+        """What goes into every handshake."""
+        return Identity(self.keys.identity, LIMITS, [model.served for model in self.models.values()])
+
+    @property
+    def binding(self) -> SessionBinding:
+        """What every session document attests beside the receipt key."""
+        served = (model.served for model in self.models.values())
+        return SessionBinding(
+            identity_key=self.keys.identity.verifying_key,
+            boot_config_digest=self.boot_config_digest,
+            model_set_digest=model_set_digest((s.model_id, s.version, s.manifest_digest) for s in served),
+            build_digest=build_digest(self.config),
+        )
+
+    def attest(self, nonce: bytes | None) -> bytes:
+        """Return an attestation document for a session.
+
+        Raises:
+            AttestationError: the security module refused.
+        """
+        return self.module.attest(
+            public_key=self.keys.receipt.verifying_key.raw, user_data=self.binding.encode(), nonce=nonce
+        )
+
+
+def build_digest(config: EnclaveConfig) -> bytes:
+    """Return SHA-256 over what this build is: protocol library, enclave, computing libraries, baked configuration."""
+    ours = [version("ephemeralml-protocol"), version("ephemeralml-enclave")]
+    return hashlib.sha256(encode([*ours, sentence_transformer.fingerprint(), config.digest])).digest()
+
+
+async def boot(config: EnclaveConfig, module: SecurityModule) -> BootedEnclave:
+    """Boot: what goes wrong is reported to the host as a reason code, and raised.
+
+    Raises:
+        EphemeralError: the enclave may not serve; the leaf and its code say why.
+    """
+    async with HostClient.connect(config.host) as host:
+        contents = await host.boot_config()
+        trail = AuditTrail(host)
+        try:
+            await trail.record(AuditKind.AUDIT_KIND_BOOT_STARTED)
+            booted = await _boot(config, module, host, trail, contents)
+        except EphemeralError as error:
+            await trail.record(AuditKind.AUDIT_KIND_BOOT_FAILED, reason=error.code)
+            raise
+        await trail.record(AuditKind.AUDIT_KIND_SERVING)
+        return booted
+
+
+async def _boot(
+    config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail, contents: bytes
+) -> BootedEnclave:
+    keys = EnclaveKeys()
+    probe = await asyncio.to_thread(
+        lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=b"", nonce=None)
+    )
+    models: dict[str, LoadedModel] = {}
+    for source in parse_boot_config(contents):
+        models[source.model_id] = await load_model(source, config, module, host)
+        await trail.record(AuditKind.AUDIT_KIND_MODEL_LOADED, model_id=source.model_id)
+    return BootedEnclave(config, keys, module, measure(probe), models, hashlib.sha256(contents).digest())
+
+
+def parse_boot_config(raw: bytes) -> list[ModelSource]:
+    """Parse the host's boot configuration against its closed schema.
+
+    Raises:
+        ConfigError: malformed, with unknown fields, empty, too many models, or one model twice.
+    """
+    try:
+        contents = BootContents.FromString(raw)
+    except DecodeError:
+        raise ConfigError("the boot configuration is malformed", code="BOOT_CONFIG_MALFORMED") from None
+    canonical = BootContents()
+    canonical.CopyFrom(contents)
+    canonical.DiscardUnknownFields()
+    sources = list(contents.models)
+    names = {source.model_id for source in sources}
+    if canonical.SerializeToString(deterministic=True) != raw or not 0 < len(names) == len(sources) <= MAX_MODELS:
+        text = f"the boot configuration must name 1 to {MAX_MODELS} models, each once, and nothing else"
+        raise ConfigError(text, code="BOOT_CONFIG_MALFORMED")
+    return sources

@@ -1,0 +1,148 @@
+"""The configuration baked into the image: who may publish models, where the host listens, what is too much.
+
+It is measured with the image, so everything security-sensitive stands here and nothing of it can come from the host.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from ephemeral.errors import ConfigError
+from ephemeral.protocol import MAX_MODELS
+from ephemeral.transport import Address
+from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
+
+MAX_CONFIG_BYTES: Final = 65_536
+_VERSION: Final = 1
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingLimits:
+    """How much one enclave takes on at a time."""
+
+    sessions: int = 1024
+    offers: int = 256
+    queued_requests: int = 64
+    threads: int = 0  # 0: torch decides
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveConfig:
+    """The parsed configuration and the digest of its exact bytes."""
+
+    listen: Address
+    host: Address
+    publishers: tuple[VerifyingKey, ...]
+    minimum_versions: Mapping[str, int]
+    limits: ServingLimits
+    digest: bytes
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and parse the file at `path`.
+
+        Raises:
+            ConfigError: unreadable, too large, not TOML, an unknown or missing key, or a value that would not protect.
+        """
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}", code="CONFIG_UNREADABLE") from None
+        return cls.parse(raw)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Parse TOML bytes; see load()."""
+        if len(raw) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"the configuration has more than {MAX_CONFIG_BYTES} bytes")
+        try:
+            table = _Table("", tomllib.loads(raw.decode()))
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"the configuration is not TOML: {error}") from None
+        if table.integer("version") != _VERSION:
+            raise ConfigError(f"the configuration's version must be {_VERSION}")
+        config = cls(
+            listen=Address.parse(table.text("listen")),
+            host=Address.parse(table.text("host")),
+            publishers=tuple(_publisher(entry) for entry in table.tables("publishers")),
+            minimum_versions=_minimum_versions(table),
+            limits=_limits(table.table("limits")),
+            digest=hashlib.sha256(raw).digest(),
+        )
+        table.refuse_rest()
+        return config
+
+
+class _Table:
+    """A TOML table whose keys are taken one by one, so that what is left over is unknown."""
+
+    def __init__(self, where: str, values: Mapping[str, object]) -> None:
+        self._where = where
+        self._rest = dict(values)
+
+    def text(self, key: str) -> str:
+        return self._take(key, str)
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        if default is not None and key not in self._rest:
+            return default
+        value = self._take(key, int)
+        if isinstance(value, bool) or value < 0:
+            raise ConfigError(f"{self._where}{key} must be a number, 0 or more")
+        return value
+
+    def table(self, key: str) -> "_Table":
+        return _Table(f"{key}.", self._take(key, dict) if key in self._rest else {})
+
+    def tables(self, key: str) -> list["_Table"]:
+        entries = self._take(key, list)
+        if not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise ConfigError(
+                f"{key} must be one or more [[{key}]] tables: an empty list would trust nobody or everybody"
+            )
+        return [_Table(f"{key}[{index}].", entry) for index, entry in enumerate(entries)]
+
+    def _take(self, key: str, kind: type[_T]) -> _T:
+        value = self._rest.pop(key, None)
+        if not isinstance(value, kind):
+            raise ConfigError(f"{self._where}{key} is missing or not a {kind.__name__}")
+        return value
+
+    def refuse_rest(self) -> None:
+        if self._rest:
+            raise ConfigError(f"unknown key {self._where}{min(self._rest)}: a setting nobody reads protects nobody")
+
+
+def _publisher(entry: _Table) -> VerifyingKey:
+    text = entry.text("public_key")
+    entry.refuse_rest()
+    try:
+        return VerifyingKey(bytes.fromhex(text))
+    except (KeyRejected, ValueError) as error:
+        raise ConfigError(f"publishers.public_key: {error}") from None
+
+
+def _minimum_versions(table: _Table) -> dict[str, int]:
+    floors = {}
+    for entry in table.tables("models"):
+        floors[entry.text("model_id")] = entry.integer("minimum_version")
+        entry.refuse_rest()
+    if len(floors) > MAX_MODELS:
+        raise ConfigError(f"models: at most {MAX_MODELS}")
+    return floors
+
+
+def _limits(table: _Table) -> ServingLimits:
+    default = ServingLimits()
+    limits = ServingLimits(
+        sessions=table.integer("sessions", default.sessions),
+        offers=table.integer("offers", default.offers),
+        queued_requests=table.integer("queued_requests", default.queued_requests),
+        threads=table.integer("threads", default.threads),
+    )
+    table.refuse_rest()
+    return limits

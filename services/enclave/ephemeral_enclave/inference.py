@@ -1,0 +1,104 @@
+"""From an opened request to the message that answers it. Refusals are answers too: they travel sealed."""
+
+import secrets
+
+from google.protobuf.message import DecodeError
+
+from ephemeral.errors import RequestRefused
+from ephemeral.protocol import SALT_BYTES, SHA256_BYTES
+from ephemeral.trusted.channel import Request
+from ephemeral.wire import (
+    EmbedResult,
+    Failure,
+    FailureCode,
+    InferenceRequest,
+    InferenceResponse,
+    InferenceResult,
+    Timings,
+)
+from ephemeral_enclave.batcher import Batcher, Computed
+from ephemeral_enclave.boot import LIMITS, BootedEnclave
+from ephemeral_enclave.model import LoadedModel
+from ephemeral_enclave.receipts import ReceiptIssuer
+from ephemeral_enclave.sessions import Session
+
+
+class Inference:
+    """Answers requests with the enclave's models."""
+
+    def __init__(self, enclave: BootedEnclave, batcher: Batcher) -> None:
+        self._models = enclave.models
+        self._batcher = batcher
+        self._receipts = ReceiptIssuer(enclave)
+
+    async def answer(self, session: Session, request: Request) -> bytes:
+        """Return the serialised InferenceResponse.
+
+        Raises:
+            Overloaded: nothing was executed.
+        """
+        try:
+            inference = parse_request(request.message)
+            model = self._model(inference)
+            computed = await self._batcher.submit(model.engine, inference.embed.texts)
+        except RequestRefused as refusal:
+            return _failure(refusal)
+        result = _result(computed).SerializeToString(deterministic=True)
+        receipt = self._receipts.issue(session, request.sequence, model, request.message, result, computed.compute_us)
+        return InferenceResponse(result=result, receipt=receipt).SerializeToString(deterministic=True)
+
+    def _model(self, inference: InferenceRequest) -> LoadedModel:
+        model = self._models.get(inference.model_id)
+        if model is None:
+            served = ", ".join(sorted(self._models))
+            raise RequestRefused(f"no such model; this enclave serves {served}", code="UNKNOWN_MODEL")
+        if inference.manifest_digest and inference.manifest_digest != model.verified.digest:
+            raise RequestRefused("the model is served from another manifest", code="MANIFEST_MISMATCH")
+        return model
+
+
+def parse_request(message: bytes) -> InferenceRequest:
+    """Parse and bound one request.
+
+    Raises:
+        RequestRefused: malformed, empty, too large, or not a task of this enclave.
+    """
+    try:
+        request = InferenceRequest.FromString(message)
+    except DecodeError:
+        raise RequestRefused("the request is malformed", code="INVALID_REQUEST") from None
+    if len(request.salt) != SALT_BYTES or len(request.manifest_digest) not in (0, SHA256_BYTES):
+        raise RequestRefused("the request's salt or manifest digest has the wrong length", code="INVALID_REQUEST")
+    if request.WhichOneof("task") != "embed":
+        raise RequestRefused("this enclave computes embeddings only", code="UNSUPPORTED_TASK")
+    _bound(list(request.embed.texts))
+    return request
+
+
+def _bound(texts: list[str]) -> None:
+    if not texts or not all(texts):
+        raise RequestRefused("there must be at least one text, and none may be empty", code="INVALID_REQUEST")
+    size = sum(len(text.encode()) for text in texts)
+    if len(texts) > LIMITS.max_texts or size > LIMITS.max_text_bytes:
+        text = (
+            f"{len(texts)} texts of {size} bytes; at most {LIMITS.max_texts} of {LIMITS.max_text_bytes} bytes together"
+        )
+        raise RequestRefused(text, code="TOO_LARGE")
+
+
+def _result(computed: Computed) -> InferenceResult:
+    vectors = computed.result.vectors
+    embedded = EmbedResult(
+        count=vectors.shape[0],
+        dimension=vectors.shape[1],
+        values=vectors.astype("<f4", copy=False).tobytes(),
+        tokens=computed.result.tokens,
+    )
+    timings = Timings(queue_us=computed.queue_us, compute_us=computed.compute_us)
+    return InferenceResult(salt=secrets.token_bytes(SALT_BYTES), embed=embedded, timings=timings)
+
+
+def _failure(refusal: RequestRefused) -> bytes:
+    failure = Failure(code=FailureCode.Value(f"FAILURE_CODE_{refusal.code}"), detail=refusal.detail)
+    result = InferenceResult(salt=secrets.token_bytes(SALT_BYTES), failure=failure)
+    return InferenceResponse(result=result.SerializeToString(deterministic=True)).SerializeToString(deterministic=True)

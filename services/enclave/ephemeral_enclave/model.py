@@ -1,0 +1,100 @@
+"""One model from its signed manifest to a built engine: verified, released, decrypted in memory, never on disk."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ephemeral.errors import ManifestError, ModelFormatError
+from ephemeral.protocol import MAX_MANIFEST_BYTES
+from ephemeral.trusted.artifact import ContainerOpener, split_files
+from ephemeral.trusted.manifest import VerifiedManifest, verify_manifest
+from ephemeral.trusted.secrets import SecretBytes
+from ephemeral.wire import ModelSource, ServedModel
+from ephemeral_enclave.config import EnclaveConfig
+from ephemeral_enclave.engine import Engine
+from ephemeral_enclave.host_client import HostClient
+from ephemeral_enclave.nsm import SecurityModule
+from ephemeral_enclave.release import release_data_key
+from ephemeral_enclave.sentence_transformer import ARCHITECTURE, SentenceTransformerEngine
+
+MAX_MODEL_BYTES: Final = 16 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that serves, and the manifest that says what it is."""
+
+    verified: VerifiedManifest
+    engine: Engine
+
+    @property
+    def served(self) -> ServedModel:
+        """How clients see the model."""
+        manifest = self.verified.manifest
+        return ServedModel(model_id=manifest.model_id, version=manifest.version, manifest_digest=self.verified.digest)
+
+
+async def load_model(
+    source: ModelSource, config: EnclaveConfig, module: SecurityModule, host: HostClient
+) -> LoadedModel:
+    """Load one model; the host only says where it lies.
+
+    1. the manifest is signed by a baked-in publisher, names this model, and is no older than the baked-in floor
+    2. KMS releases the data key to this enclave, and it is the one the manifest commits to
+    3. every byte of the container decrypts and hashes to what the manifest says
+    4. the engine is built from those very buffers
+
+    Raises:
+        ModelError: step 1, 3 or 4; the leaf says how.
+        ReleaseError: step 2.
+        StorageError: the host could not deliver.
+    """
+    verified = await fetch_manifest(source, config, host)  # 1
+    if verified.manifest.architecture != ARCHITECTURE:
+        text = f"architecture {verified.manifest.architecture!r} is not supported"
+        raise ModelFormatError(text, code="ARCHITECTURE_UNSUPPORTED")
+    with await release_data_key(verified, module, host) as data_key:  # 2
+        plaintext = await fetch_plaintext(verified, data_key, host)  # 3
+    files = split_files(plaintext, verified.manifest.files)
+    return LoadedModel(verified, SentenceTransformerEngine.from_files(files))  # 4
+
+
+async def fetch_manifest(source: ModelSource, config: EnclaveConfig, host: HostClient) -> VerifiedManifest:
+    """Fetch and verify a manifest.
+
+    Raises:
+        ManifestError: not signed by a baked-in publisher, another model's, or below the minimum version.
+        StorageError: the host could not deliver.
+    """
+    size, etag = await host.head(source.manifest_key)
+    if not 0 < size <= MAX_MANIFEST_BYTES:
+        raise ManifestError(f"the manifest has {size} bytes, at most {MAX_MANIFEST_BYTES} are read")
+    raw = b"".join([part async for part in host.fetch(source.manifest_key, 0, size, etag)])
+    verified = verify_manifest(raw, config.publishers)
+    manifest = verified.manifest
+    if manifest.model_id != source.model_id:
+        raise ManifestError("the manifest is another model's", code="MANIFEST_OTHER_MODEL")
+    floor = config.minimum_versions.get(manifest.model_id)
+    if floor is None:
+        raise ManifestError("this image does not admit the model", code="MODEL_NOT_ADMITTED")
+    if manifest.version < floor:
+        raise ManifestError(f"version {manifest.version} is below the floor {floor}", code="MODEL_ROLLBACK")
+    return verified
+
+
+async def fetch_plaintext(verified: VerifiedManifest, data_key: SecretBytes, host: HostClient) -> memoryview:
+    """Stream the container through verification and decryption into one buffer.
+
+    Raises:
+        ContainerError: damaged, cut short, reordered or another's.
+        StorageError: the host could not deliver.
+    """
+    manifest = verified.manifest
+    size = sum(file.size for file in manifest.files)
+    if size > MAX_MODEL_BYTES:
+        raise ModelFormatError(
+            f"the model has {size} bytes, at most {MAX_MODEL_BYTES} are loaded", code="MODEL_TOO_LARGE"
+        )
+    opener = ContainerOpener(manifest.container, size, data_key)
+    async for part in host.fetch(manifest.container.key, 0, manifest.container.size, etag=""):
+        opener.push(part)
+    return opener.finish()

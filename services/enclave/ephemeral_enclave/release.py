@@ -1,0 +1,41 @@
+"""Data-key release: one attestation document, one RSA key, one answer from KMS."""
+
+import asyncio
+from hmac import compare_digest
+
+from ephemeral.errors import ForgedRelease
+from ephemeral.trusted.attestation import KmsBinding
+from ephemeral.trusted.cms import RecipientKey
+from ephemeral.trusted.manifest import VerifiedManifest, dek_commitment
+from ephemeral.trusted.secrets import SecretBytes
+from ephemeral_enclave.host_client import HostClient
+from ephemeral_enclave.nsm import SecurityModule
+
+
+async def release_data_key(verified: VerifiedManifest, module: SecurityModule, host: HostClient) -> SecretBytes:
+    """Obtain the data key that the signed manifest commits to.
+
+    1. make an RSA key that opens one answer and no second
+    2. attest it, for this manifest and for this purpose only
+    3. let KMS decide; the host forwards the call with its own credentials
+    4. open the answer: anybody could have made it, since the RSA key is public
+    5. so compare it with the commitment in the signed manifest before it is used for anything
+
+    Raises:
+        KmsDenied, KmsUnavailable: step 3.
+        ForgedRelease: step 4 or 5; one error, without detail.
+    """
+    manifest = verified.manifest
+    recipient = await asyncio.to_thread(RecipientKey.generate)  # 1
+    binding = KmsBinding(verified.digest).encode()
+    document = await asyncio.to_thread(
+        lambda: module.attest(public_key=recipient.spki_der, user_data=binding, nonce=None)
+    )  # 2
+    answer = await host.decrypt(
+        manifest.kms.key_arn, manifest.kms.wrapped_data_key, manifest.encryption_context, document
+    )  # 3
+    data_key = recipient.open(answer)  # 4
+    if not compare_digest(dek_commitment(data_key), manifest.kms.dek_commitment):  # 5
+        data_key.wipe()
+        raise ForgedRelease("the data key could not be released")
+    return data_key

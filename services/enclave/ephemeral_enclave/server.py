@@ -1,0 +1,101 @@
+"""The enclave's process: configuration, boot, gRPC server, orderly end."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from ephemeral import rpc, wire
+from ephemeral.errors import ConfigError, EphemeralError
+from ephemeral.transport import Address, Scheme, ServerBridge, listen
+from ephemeral_enclave.batcher import Batcher
+from ephemeral_enclave.boot import BootedEnclave, boot
+from ephemeral_enclave.config import EnclaveConfig
+from ephemeral_enclave.hardening import forbid_core_dumps
+from ephemeral_enclave.inference import Inference
+from ephemeral_enclave.nsm import SecurityModule
+from ephemeral_enclave.service import InferenceService, SessionService
+from ephemeral_enclave.sessions import Sessions
+
+EXIT_CONFIG: Final = 2
+EXIT_BOOT: Final = 3
+_GRACE_SECONDS: Final = 10.0
+_MAX_CONCURRENT_RPCS: Final = 256
+Extend = Callable[[grpc.aio.Server], None]
+
+
+def run(config_path: Path, module: SecurityModule, *, extend: Extend | None = None) -> int:
+    """Boot and serve until SIGTERM; return the exit code: 0 stopped, 2 bad configuration, 3 may not serve.
+
+    `extend` may add services to the server before it starts.
+    """
+    forbid_core_dumps()
+    try:
+        asyncio.run(_run(EnclaveConfig.load(config_path), module, extend))
+    except ConfigError as error:
+        return _give_up(error, EXIT_CONFIG)
+    except EphemeralError as error:
+        return _give_up(error, EXIT_BOOT)
+    return 0
+
+
+def _give_up(error: EphemeralError, code: int) -> int:
+    print(f"enclave: not serving: {error.code}: {error.detail}", file=sys.stderr, flush=True)  # noqa: T201
+    return code
+
+
+async def _run(config: EnclaveConfig, module: SecurityModule, extend: Extend | None) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    enclave = await boot(config, module)
+    async with serving(enclave, extend):
+        models = ",".join(sorted(enclave.models))
+        print(f"ready listen={config.listen} models={models} mode={enclave.measured.security_mode}", flush=True)  # noqa: T201
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> AsyncIterator[None]:
+    """Serve the enclave's sessions and inference; on leaving, say so to health checks, finish, and forget all keys."""
+    limits = enclave.config.limits
+    batcher = Batcher(limits.queued_requests)
+    sessions = Sessions(enclave.identity, most_sessions=limits.sessions, most_offers=limits.offers)
+    server = grpc.aio.server(options=rpc.server_options(), maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
+    wire.add_SessionServiceServicer_to_server(SessionService(enclave, sessions), server)
+    wire.add_InferenceServiceServicer_to_server(InferenceService(Inference(enclave, batcher), sessions), server)
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs know only the sync half
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    if extend is not None:
+        extend(server)
+    async with AsyncExitStack() as stack:
+        _bind(server, await _local(enclave.config.listen, stack))
+        await server.start()
+        await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield
+        finally:
+            await checks.enter_graceful_shutdown()
+            await server.stop(_GRACE_SECONDS)
+            batcher.close()
+
+
+async def _local(address: Address, stack: AsyncExitStack) -> Address:
+    """Return an address that gRPC can bind; behind VSock that is the inner end of a bridge."""
+    if address.scheme is not Scheme.VSOCK:
+        return address
+    return await stack.enter_async_context(ServerBridge(listen(address)))
+
+
+def _bind(server: grpc.aio.Server, address: Address) -> None:
+    try:
+        server.add_insecure_port(address.grpc_target)
+    except RuntimeError:
+        raise ConfigError(f"cannot listen on {address}: in use, or not permitted", code="LISTEN") from None

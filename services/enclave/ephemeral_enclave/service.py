@@ -1,0 +1,92 @@
+"""The two services that the enclave's port serves: sessions and inference."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc.aio
+
+from ephemeral import rpc
+from ephemeral.protocol import CLOCK_SKEW, DOCUMENT_MAX_AGE, Method
+from ephemeral.trusted.handshake import parse_client_hello
+from ephemeral.wire import (
+    CloseRequest,
+    CloseResponse,
+    HelloRequest,
+    HelloResponse,
+    InferenceServiceServicer,
+    OpenRequest,
+    OpenResponse,
+    SealedFrame,
+    SessionServiceServicer,
+)
+from ephemeral_enclave.boot import BootedEnclave
+from ephemeral_enclave.inference import Inference
+from ephemeral_enclave.sessions import Sessions
+
+_REUSE: Final = (DOCUMENT_MAX_AGE - 2 * CLOCK_SKEW) / timedelta(seconds=1)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class SessionService(SessionServiceServicer):
+    """Handshakes."""
+
+    def __init__(self, enclave: BootedEnclave, sessions: Sessions) -> None:
+        self._enclave = enclave
+        self._sessions = sessions
+        self._shared: tuple[float, bytes] | None = None
+
+    @rpc.serving
+    async def Hello(self, request: HelloRequest, _context: Context) -> HelloResponse:  # noqa: N802  # the RPC's name
+        """Attest and offer a fresh HPKE key."""
+        hello = parse_client_hello(request.client_hello)
+        self._sessions.require_room()
+        document = await (self._fresh(hello.nonce) if hello.fresh_attestation else self._reusable())
+        return self._sessions.offer(request.client_hello, document).response
+
+    @rpc.serving
+    async def Open(self, request: OpenRequest, _context: Context) -> OpenResponse:  # noqa: N802
+        """Turn an offer into a session."""
+        return self._sessions.open(request)
+
+    @rpc.serving
+    async def Close(self, request: CloseRequest, _context: Context) -> CloseResponse:  # noqa: N802
+        """End a session; the frame proves that the caller holds its keys."""
+        session = self._sessions.get(request.frame.session_id)
+        session.channel.open(request.frame, Method.CLOSE)
+        self._sessions.close(request.frame.session_id)
+        return CloseResponse()
+
+    async def _fresh(self, nonce: bytes | None) -> bytes:
+        return await asyncio.to_thread(self._enclave.attest, nonce)
+
+    async def _reusable(self) -> bytes:
+        """One document serves the clients that asked for no nonce, while it is young enough for all of them."""
+        if self._shared is None or time.monotonic() - self._shared[0] > _REUSE:
+            self._shared = (time.monotonic(), await self._fresh(None))
+        return self._shared[1]
+
+
+class InferenceService(InferenceServiceServicer):
+    """Sealed requests and answers."""
+
+    def __init__(self, inference: Inference, sessions: Sessions) -> None:
+        self._inference = inference
+        self._sessions = sessions
+
+    @rpc.serving
+    async def Infer(self, request: SealedFrame, _context: Context) -> SealedFrame:  # noqa: N802
+        """Answer one request."""
+        return await self._answer(request, Method.INFER)
+
+    @rpc.serving
+    async def InferStream(self, request: SealedFrame, _context: Context) -> AsyncIterator[SealedFrame]:  # noqa: N802
+        """Answer one request as a stream; embeddings are whole, so theirs has one, final, chunk."""
+        yield await self._answer(request, Method.INFER_STREAM)
+
+    async def _answer(self, frame: SealedFrame, method: Method) -> SealedFrame:
+        session = self._sessions.get(frame.session_id)
+        request = session.channel.open(frame, method)
+        return request.seal(await self._inference.answer(session, request))

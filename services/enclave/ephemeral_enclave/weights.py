@@ -1,0 +1,77 @@
+"""Tensors out of a safetensors buffer, strictly and without a second copy.
+
+The format is eight bytes of header length, a JSON header, and the tensors' bytes. The published reader admits headers
+that take most of a minute to parse, so header size and tensor count are capped before anything is parsed.
+"""
+
+import math
+from typing import Final
+
+import torch
+
+from ephemeral.errors import ModelFormatError
+from ephemeral_enclave.strict_json import parse_object
+
+MAX_HEADER_BYTES: Final = 1024 * 1024
+MAX_TENSORS: Final = 4096
+_DTYPES: Final = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def read_tensors(buffer: memoryview) -> dict[str, torch.Tensor]:
+    """Build tensors that share memory with `buffer`, which must stay alive and unchanged.
+
+    Raises:
+        ModelFormatError: the header is too large or malformed, or the tensors do not tile the data exactly.
+    """
+    size = int.from_bytes(buffer[:8], "little")
+    if len(buffer) < 8 or not 2 <= size <= min(MAX_HEADER_BYTES, len(buffer) - 8):
+        raise _malformed("the safetensors header has an impossible size")
+    header = parse_object(buffer[8 : 8 + size], "the safetensors header", max_bytes=MAX_HEADER_BYTES)
+    header.pop("__metadata__", None)
+    if not 0 < len(header) <= MAX_TENSORS:
+        raise _malformed(f"the safetensors header names {len(header)} tensors, expected 1 to {MAX_TENSORS}")
+    data = buffer[8 + size :]
+    entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3])
+    position = 0
+    for name, _, _, start, end in entries:
+        if start != position:
+            raise _malformed(f"tensor {name} leaves a hole or overlaps another")
+        position = end
+    if position != len(data):
+        raise _malformed("bytes are left over after the last tensor")
+    return {name: _tensor(data[start:end], dtype, shape) for name, dtype, shape, start, end in entries}
+
+
+def _entry(name: str, value: object) -> tuple[str, torch.dtype, tuple[int, ...], int, int]:
+    match value:
+        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(start), int(end)], **rest} if not rest:
+            pass
+        case _:
+            raise _malformed(f"tensor {name} is not described as safetensors wants it")
+    dtype = _DTYPES.get(kind)
+    if dtype is None or not all(type(side) is int and 0 <= side < 2**40 for side in shape):
+        raise _malformed(f"tensor {name} has an unknown type or an impossible shape")
+    if not 0 <= start <= end or end - start != math.prod(shape) * dtype.itemsize:
+        raise _malformed(f"tensor {name} does not have the bytes that its shape needs")
+    return name, dtype, tuple(shape), start, end
+
+
+def _tensor(data: memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    if not len(data):
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _malformed(text: str) -> ModelFormatError:
+    return ModelFormatError(text, code="SAFETENSORS_MALFORMED")

@@ -1,0 +1,144 @@
+"""The host's settings: environment variables, read once, each with one clear complaint."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ephemeral.errors import AddressError, ConfigError
+from ephemeral.protocol import ENCLAVE_VSOCK_PORT, HOST_VSOCK_PORT, MAX_MODELS
+from ephemeral.transport import Address, Scheme, SpliceLimits
+
+PREFIX: Final = "EPHEMERALML_"
+_FIRST_GUEST_CID: Final = 16  # what nitro-cli gives an enclave unless told otherwise
+_MAX_ENCLAVES: Final = 64
+
+
+class ModelSource(BaseModel, frozen=True):
+    """Where one model's signed manifest lies."""
+
+    model_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    manifest_key: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1024}$")]
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return Address.parse(value.strip())
+    except AddressError as error:
+        raise ValueError(error.detail) from None
+
+
+def _addresses(value: object) -> object:
+    return tuple(_address(part) for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _models(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip().partition("=") for part in value.split(",")]
+    if any(not separator for _, separator, _ in pairs):
+        raise ValueError("write model_id=manifest/key, several with commas between them")
+    return tuple(ModelSource(model_id=name, manifest_key=key) for name, _, key in pairs)
+
+
+def _distinct(models: tuple[ModelSource, ...]) -> tuple[ModelSource, ...]:
+    if len({model.model_id for model in models}) != len(models):
+        raise ValueError("a model_id stands there twice")
+    return models
+
+
+class HostConfig(BaseSettings):
+    """Everything the host can be told, in the environment as ``EPHEMERALML_`` and the field's name in capitals.
+
+    boto3 reads ``AWS_*`` on its own: region, credentials, ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL_KMS``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    s3_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    """Bucket of manifests and encrypted models."""
+    models: Annotated[
+        tuple[ModelSource, ...],
+        NoDecode,
+        BeforeValidator(_models),
+        AfterValidator(_distinct),
+        Field(min_length=1, max_length=MAX_MODELS),
+    ]
+    """Models the enclave should load: ``model_id=manifest/key``, several with commas."""
+    listen: Annotated[Address, NoDecode, BeforeValidator(_address)] = Address(Scheme.TCP, "127.0.0.1", 7443)
+    """Where clients connect."""
+    enclave: Annotated[
+        tuple[Address, ...], NoDecode, BeforeValidator(_addresses), Field(min_length=1, max_length=_MAX_ENCLAVES)
+    ] = (Address(Scheme.VSOCK, str(_FIRST_GUEST_CID), ENCLAVE_VSOCK_PORT),)
+    """Where the enclaves listen; several with commas."""
+    services: Annotated[Address, NoDecode, BeforeValidator(_address)] = Address(Scheme.VSOCK, "any", HOST_VSOCK_PORT)
+    """Where the host's services for the enclave listen."""
+    audit_log: Path | None = None
+    """File the enclave's audit events are appended to; the log on stderr when unset."""
+
+    max_connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    max_connections_per_peer: Annotated[int, Field(ge=1, le=65_536)] = 64
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    idle_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    bytes_per_second: Annotated[int, Field(ge=1024)] | None = None
+    """Per connection and direction; unlimited when unset."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """How long open connections may take to end after SIGTERM."""
+    service_threads: Annotated[int, Field(ge=2, le=256)] = 16
+    """Calls of the enclave served at once; a download holds one for as long as it takes."""
+    aws_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """For one attempt to connect to AWS, and for one wait for its next bytes."""
+    aws_attempts: Annotated[int, Field(ge=1, le=20)] = 6
+
+    @property
+    def client_limits(self) -> SpliceLimits:
+        """What clients may use."""
+        return SpliceLimits(
+            max_connections=self.max_connections,
+            max_connections_per_peer=self.max_connections_per_peer,
+            connect_timeout=timedelta(seconds=self.connect_timeout_seconds),
+            idle_timeout=timedelta(seconds=self.idle_timeout_seconds),
+            bytes_per_second=self.bytes_per_second,
+        )
+
+    @property
+    def drain(self) -> timedelta:
+        """How long open connections may take to end after SIGTERM."""
+        return timedelta(seconds=self.drain_seconds)
+
+    def lines(self) -> list[str]:
+        """Return the settings as a person would write them, one per line; none is a credential."""
+        return [f"{PREFIX}{name.upper()}={_shown(getattr(self, name))}" for name in type(self).model_fields]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_shown(part) for part in value)
+    if isinstance(value, ModelSource):
+        return f"{value.model_id}={value.manifest_key}"
+    return "" if value is None else str(value)
+
+
+def load() -> HostConfig:
+    """Read the environment.
+
+    Raises:
+        ConfigError: names every variable that is missing or wrong, in one line.
+    """
+    try:
+        return HostConfig()  # type: ignore[call-arg]  # the values come from the environment
+    except ValidationError as failure:
+        raise ConfigError("; ".join(_complaint(item) for item in failure.errors())) from None
+
+
+def _complaint(item: object) -> str:
+    assert isinstance(item, dict)
+    name = PREFIX + str(item["loc"][0]).upper()
+    if item["type"] == "missing":
+        return f"{name} is required"
+    text = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name}: " + "".join(letter for letter in text if letter.isprintable())

@@ -1,0 +1,78 @@
+"""A wrong setting is one line that names its variable; a right one is what the host prints."""
+
+import pytest
+from ephemeral_host.config import HostConfig, ModelSource, load
+
+from ephemeral.errors import ConfigError
+from ephemeral.transport import Address
+from tests.support.aws_environment import FAKE_KEY_ID, FAKE_SECRET, aws_environment, set_environment
+
+GOOD = {"EPHEMERALML_S3_BUCKET": "models", "EPHEMERALML_MODELS": "minilm=minilm/manifest"}
+
+
+def loaded(patch: pytest.MonkeyPatch, **changes: str) -> HostConfig:
+    set_environment(patch, GOOD | {f"EPHEMERALML_{name}": value for name, value in changes.items()})
+    return load()
+
+
+def test_two_settings_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = loaded(monkeypatch)
+    assert config.models == (ModelSource(model_id="minilm", manifest_key="minilm/manifest"),)
+    assert [str(config.listen), *map(str, config.enclave), str(config.services)] == [
+        "tcp://127.0.0.1:7443",
+        "vsock://16:5000",
+        "vsock://any:8082",
+    ]
+
+
+def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = loaded(monkeypatch, MODELS="a=x/1, b=y/2", ENCLAVE="vsock://16:5000, vsock://17:5000")
+    assert [model.manifest_key for model in config.models] == ["x/1", "y/2"]
+    assert config.enclave == (Address.parse("vsock://16:5000"), Address.parse("vsock://17:5000"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("S3_BUCKET", "Not_A_Bucket"),
+        ("MODELS", ""),
+        ("MODELS", "minilm"),
+        ("MODELS", "minilm="),
+        ("MODELS", "min ilm=x"),
+        ("MODELS", "a=x,a=y"),
+        ("MODELS", ",".join(f"m{i}=x" for i in range(17))),
+        ("LISTEN", "7443"),
+        ("ENCLAVE", "vsock://16:5000,"),
+        ("SERVICES", "http://127.0.0.1"),
+        ("MAX_CONNECTIONS", "many"),
+        ("MAX_CONNECTIONS_PER_PEER", "0"),
+        ("IDLE_TIMEOUT_SECONDS", "0"),
+        ("BYTES_PER_SECOND", "1"),
+        ("DRAIN_SECONDS", "-1"),
+        ("AWS_ATTEMPTS", "0"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^EPHEMERALML_{name}: ") as caught:
+        loaded(monkeypatch, **{name: value})
+    assert "\n" not in caught.value.detail
+
+
+def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in GOOD:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"^EPHEMERALML_S3_BUCKET is required; EPHEMERALML_MODELS is required$"):
+        load()
+
+
+def test_the_printed_configuration_sets_up_an_equal_host_and_shows_no_credential(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_environment(monkeypatch, aws_environment())
+    config = loaded(monkeypatch, ENCLAVE="vsock://16:5000,vsock://17:5000", DRAIN_SECONDS="2.5")
+    printed = dict(line.split("=", 1) for line in config.lines())
+    assert not any(secret in value for value in printed.values() for secret in (FAKE_KEY_ID, FAKE_SECRET))
+    set_environment(monkeypatch, {name: value for name, value in printed.items() if value})
+    assert load() == config
