@@ -1,5 +1,6 @@
 """Key management, data keys and random bytes, as unmodified boto3 sees them."""
 
+import base64
 import stat
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def test_audit_names_caller_key_and_recipient_but_holds_no_secret(kms: Simulated
     assert refused(kms.client("host").decrypt, CiphertextBlob=wrapped)[0] == kms.audit()[-1]["error"]
     log = kms.audit_path.read_text()
     assert plaintext.hex() not in log
+    assert base64.b64encode(plaintext).decode() not in log
     assert all(role.secret_access_key not in log for role in kms.roles.values())
 
 

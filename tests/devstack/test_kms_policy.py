@@ -135,6 +135,8 @@ def test_all_conditions_of_a_statement_must_hold() -> None:
         statement(Resource="arn:aws:kms:us-east-1:111122223333:key/x"),
         statement(Action=None, NotAction="kms:Encrypt"),
         statement(Action=[]),
+        statement(Conditions={"Null": {IMAGE: "true"}}),
+        statement(NotPrincipal={"AWS": HOST}),
         "statement",
     ],
 )

@@ -1,5 +1,6 @@
 """Who gets a data key out of KMS: the enclave that the key policy names, attested now, and nobody else."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -90,6 +91,21 @@ def test_debug_enclave_with_zero_measurements_satisfies_no_condition(
     assert refused(kms, wrapped, Recipient=debug) == ("AccessDeniedException", 400)
 
 
+@pytest.mark.parametrize("key", ["ImageSha384", "PCR0"])
+def test_policy_that_pins_zero_measurements_releases_to_nobody(
+    kms: SimulatedKms, enclave: AskingEnclave, key: str
+) -> None:
+    arn = kms.create_key()
+    _, wrapped = kms.data_key(arn)
+    zero = {f"kms:RecipientAttestation:{key}": "00" * 48}
+    allow = {"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"}
+    statements = [{**allow, "Action": "kms:PutKeyPolicy"}, {**allow, "Condition": {"StringEquals": zero}}]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    kms.client("publisher").put_key_policy(KeyId=arn, Policy=policy)
+    debug = enclave.recipient(pcrs=dict.fromkeys(range(16), bytes(48)))
+    assert refused(kms, wrapped, Recipient=debug) == ("AccessDeniedException", 400)
+
+
 def test_same_measurements_under_a_foreign_root_are_refused(kms: SimulatedKms, wrapped: bytes) -> None:
     foreign = AskingEnclave(SimulatedNsm(PCRS))
     assert refused(kms, wrapped, Recipient=foreign.recipient()) == ("ValidationException", 400)
@@ -145,9 +161,19 @@ def test_document_without_an_rsa_2048_key_is_refused(
         ({**CONTEXT, "version": "2"}, "InvalidCiphertextException"),
         ({**CONTEXT, "content_sha256": "cd" * 32}, "InvalidCiphertextException"),
         ({"model_id": CONTEXT["model_id"]}, "InvalidCiphertextException"),
+        ({**CONTEXT, "MODEL_ID": "x"}, "ValidationException"),
         ({"Model_id": CONTEXT["model_id"], "version": "1", "content_sha256": "ab" * 32}, "AccessDeniedException"),
     ],
-    ids=["missing", "another model", "extra", "another version", "another content", "shortened", "another case"],
+    ids=[
+        "missing",
+        "another model",
+        "extra",
+        "another version",
+        "another content",
+        "shortened",
+        "ambiguous case",
+        "another case",
+    ],
 )
 def test_data_key_opens_only_under_its_own_encryption_context(
     kms: SimulatedKms, enclave: AskingEnclave, wrapped: bytes, context: dict[str, str], name: str

@@ -23,9 +23,11 @@ def test_the_enclave_gets_the_configured_models_byte_for_byte() -> None:
 
 
 def test_another_protocol_version_is_refused_with_its_own_code() -> None:
-    with served(BootConfigService(b""), add_BootConfigServiceServicer_to_server) as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            BootConfigServiceStub(channel).GetBootConfig(BootRequest(version=2))
+    with (
+        served(BootConfigService(b""), add_BootConfigServiceServicer_to_server) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        BootConfigServiceStub(channel).GetBootConfig(BootRequest(version=2))
     error = rpc.error_from(caught.value)
     assert (type(error), error.code) == (InvalidRequest, "VERSION_UNSUPPORTED")
 

@@ -1,7 +1,7 @@
 """A mint of attestation documents that are sound in every respect but the one a test asks for.
 
-It shares no code with the product or the simulated module: it builds certificates level by level and writes CBOR by hand
-where an honest encoder would refuse to.
+It shares no code with the product's parsers or the simulated module: it builds certificates level by level, and writes
+CBOR by hand where an honest encoder would refuse to.
 """
 
 import hashlib

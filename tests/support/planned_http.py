@@ -45,6 +45,11 @@ def s3_error(code: str, status: int) -> Reply:
     return Reply(status, body.encode(), {"Content-Type": "application/xml"})
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_request: object) -> None:
+        """A client that gives up on a stalled or cut answer is part of the plan."""
+
+
 class PlannedServer:
     """Gives the planned replies in order and keeps what was asked; beyond the plan it answers 500."""
 
@@ -53,7 +58,7 @@ class PlannedServer:
         self._plan: deque[Reply] = deque()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = _Quiet(("127.0.0.1", 0), self._handler())
 
     @property
     def url(self) -> str:

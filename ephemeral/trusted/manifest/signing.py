@@ -83,11 +83,10 @@ def _parse_envelope(raw: bytes) -> tuple[Sign1, bytes]:
         envelope = parse_sign1(raw, max_bytes=MAX_MANIFEST_BYTES)
     except CoseError as error:
         raise _malformed(str(error)) from None
-    if envelope.protected != _PROTECTED or envelope.payload is None:
-        raise _malformed("not the header of a manifest, or no payload")
-    # Also catches a missing tag, an unprotected header, and every second way to write the same envelope.
-    if encode_sign1(_PROTECTED, envelope.payload, envelope.signature, tagged=True) != raw:
-        raise _malformed("not the one encoding of its envelope")
+    if not envelope.tagged or envelope.protected != _PROTECTED or envelope.unprotected:
+        raise _malformed("not the tag and headers of a manifest")
+    if envelope.payload is None:
+        raise _malformed("no payload")
     return envelope, envelope.payload
 
 

@@ -13,7 +13,8 @@ def issue_receipt(claims: ReceiptClaims, key: SigningKey) -> bytes:
     Raises:
         ValueError: a claim that every verifier would refuse; the text lists the codes.
     """
-    if faults := [*form_faults(claims.by_label())] or [*value_faults(claims.by_name())]:
+    values = claims.by_label()
+    if faults := [*form_faults(values)] or [*value_faults(claims.by_name())]:
         raise ValueError(f"not a receipt: {', '.join(faults)}")
-    payload = encode(claims.by_label())
+    payload = encode(values)
     return encode_sign1(PROTECTED, payload, key.sign(sig_structure(PROTECTED, payload)), tagged=True)

@@ -9,8 +9,8 @@ import grpc
 import grpc.aio
 
 from ephemeral import rpc, wire
-from ephemeral.errors import ForgedRelease, StorageError, StorageUnavailable
-from ephemeral.protocol import MAX_BOOT_CONFIG_BYTES, MAX_CHUNK_BYTES, MAX_CMS_BYTES, VERSION
+from ephemeral.errors import StorageError, StorageUnavailable
+from ephemeral.protocol import MAX_BOOT_CONFIG_BYTES, MAX_CHUNK_BYTES, VERSION
 from ephemeral.transport import Address, LocalBridge, Scheme
 
 HOST_SECONDS: Final = timedelta(minutes=2).total_seconds()
@@ -58,15 +58,12 @@ class HostClient:
         Raises:
             KmsDenied: KMS refuses.
             KmsUnavailable: KMS does not answer.
-            ForgedRelease: the answer is larger than any real one.
         """
         request = wire.KmsDecryptRequest(
             key_arn=key_arn, ciphertext_blob=blob, encryption_context=context, attestation_document=document
         )
         with rpc.translated():
             answer = await self._kms.Decrypt(request, timeout=CALL_SECONDS)
-        if len(answer.ciphertext_for_recipient) > MAX_CMS_BYTES:
-            raise ForgedRelease("the data key could not be released")
         return bytes(answer.ciphertext_for_recipient)
 
     async def head(self, key: str) -> tuple[int, str]:

@@ -37,5 +37,7 @@ async def release_data_key(verified: VerifiedManifest, module: SecurityModule, h
     data_key = recipient.open(answer)  # 4
     if not compare_digest(dek_commitment(data_key), manifest.kms.dek_commitment):  # 5
         data_key.wipe()
-        raise ForgedRelease("the data key could not be released")
+        raise ForgedRelease(
+            "KMS's answer was refused"
+        )  # the same words as step 4: which step failed is nobody's business
     return data_key

@@ -61,15 +61,18 @@ class Sessions:
         """
         self._expire()
         if len(self._offers) >= self._most_offers or len(self._sessions) >= self._most_sessions:
-            raise Overloaded("the enclave has no room for another session; try again", code="SESSIONS_FULL")
+            raise _full()
 
     def open(self, request: OpenRequest) -> OpenResponse:
         """Turn an offer into a session.
 
         Raises:
             HandshakeRejected: no such offer, expired, spent, or a bad encapsulated key.
+            Overloaded: the table filled up since the offer was made.
         """
         self._expire()
+        if len(self._sessions) >= self._most_sessions:
+            raise _full()
         _, offer = self._offers.pop(request.offer_id, (0.0, None))
         if offer is None:
             raise HandshakeRejected("the handshake was refused", code="BAD_OPEN")
@@ -105,6 +108,10 @@ class Sessions:
             del self._sessions[key]
         for key in [key for key, (made, _) in self._offers.items() if now - made > wait]:
             del self._offers[key]
+
+
+def _full() -> Overloaded:
+    return Overloaded("the enclave has no room for another session; try again", code="SESSIONS_FULL")
 
 
 def _payload_digest(document: bytes) -> bytes:

@@ -26,7 +26,7 @@ EXIT_ADDRESS: Final = 3
 
 def main() -> int:
     """Run the host and return its exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _log_to_stderr()
     try:
         config = load()
         print(*config.lines(), sep="\n", flush=True)  # noqa: T201 - the configuration, for whoever started it
@@ -36,6 +36,11 @@ def main() -> int:
     except ConfigError as error:
         return _fail(error.detail, EXIT_CONFIG)
     return 0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # its finer levels tell of credentials and requests
 
 
 def _fail(text: str, code: int) -> int:

@@ -60,16 +60,17 @@ class KmsProxyService(KmsProxyServiceServicer):
         """Forward kms:Decrypt (docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html)."""
         _require(0 < len(request.ciphertext_blob) <= MAX_WRAPPED_KEY_BYTES, "ciphertext_blob")
         encryption_context = _encryption_context(request)
-        answer = self._ask(
-            lambda: self._client.decrypt(
+
+        def forward() -> KmsDecryptResponse:
+            answer = self._client.decrypt(
                 KeyId=request.key_arn,
                 CiphertextBlob=request.ciphertext_blob,
                 EncryptionContext=encryption_context,
                 Recipient=_recipient(request),
-            ),
-            context,
-        )
-        return KmsDecryptResponse(ciphertext_for_recipient=_sealed(answer))
+            )
+            return KmsDecryptResponse(ciphertext_for_recipient=_sealed(answer))
+
+        return self._ask(forward, context)
 
     @rpc.serving
     def GenerateDataKey(  # noqa: N802
@@ -78,22 +79,24 @@ class KmsProxyService(KmsProxyServiceServicer):
         """Forward kms:GenerateDataKey (docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html)."""
         _require(request.number_of_bytes == DEK_BYTES, "number_of_bytes")
         encryption_context = _encryption_context(request)
-        answer = self._ask(
-            lambda: self._client.generate_data_key(
+
+        def forward() -> KmsGenerateDataKeyResponse:
+            answer = self._client.generate_data_key(
                 KeyId=request.key_arn,
                 NumberOfBytes=request.number_of_bytes,
                 EncryptionContext=encryption_context,
                 Recipient=_recipient(request),
-            ),
-            context,
-        )
-        wrapped = _bytes_field(answer, "CiphertextBlob", MAX_WRAPPED_KEY_BYTES)
-        return KmsGenerateDataKeyResponse(ciphertext_blob=wrapped, ciphertext_for_recipient=_sealed(answer))
+            )
+            sealed = _sealed(answer)
+            wrapped = _bytes_field(answer, "CiphertextBlob", MAX_WRAPPED_KEY_BYTES)
+            return KmsGenerateDataKeyResponse(ciphertext_blob=wrapped, ciphertext_for_recipient=sealed)
 
-    def _ask(self, call: Callable[[], T], context: grpc.ServicerContext) -> T:
+        return self._ask(forward, context)
+
+    def _ask(self, forward: Callable[[], T], context: grpc.ServicerContext) -> T:
         def attempt() -> T:
             try:
-                return call()
+                return forward()
             except FAILURES as failure:
                 raise _error_of(failure) from None
 
@@ -132,6 +135,7 @@ def _sealed(answer: Mapping[str, object]) -> bytes:
 def _bytes_field(answer: Mapping[str, object], name: str, most: int) -> bytes:
     value = answer.get(name)
     if not isinstance(value, bytes) or not 0 < len(value) <= most:
+        # boto3 gives an empty answer when the body is cut short or is not JSON.
         raise KmsUnavailable(f"KMS answered without a usable {name}")
     return value
 

@@ -5,6 +5,9 @@ from hashlib import sha256
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +90,15 @@ def cut(whole: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
         yield whole[at : at + size]
         at += size
     yield whole[at:]
+
+
+def test_the_layout_is_the_documented_one() -> None:
+    container = seal(PLAINTEXT[: CHUNK + 1])
+    header, prefix = container[:34], container[30:34]
+    assert header == b"EPHMODEL" + b"\0\1" + CHUNK.to_bytes(4, "big") + ID + prefix
+    key = HKDF(SHA256(), 32, ID, b"ephemeralml/1 container").derive(b"\x42" * 32)
+    aad, nonce = header + bytes(7) + b"\1" + b"\1", prefix + bytes(7) + b"\1"
+    assert ChaCha20Poly1305(key).decrypt(nonce, container[34 + RECORD :], aad) == PLAINTEXT[CHUNK : CHUNK + 1]
 
 
 def test_one_byte_at_a_time_is_enough() -> None:

@@ -235,6 +235,9 @@ FORGERIES: dict[str, Callable[[], bytes]] = {
     "a stranger's recipient first": lambda: answer(
         body=enveloped(recipients=tlv(0x31, recipient(identifier=tlv(0x80, bytes(32))), recipient()))
     ),
+    "recipients that swallow the content": lambda: answer(
+        body=enveloped(recipients=tlv(0x31, recipient(), content()), content=b"")
+    ),
     "recipients a sequence": lambda: answer(body=enveloped(recipients=tlv(0x30, recipient()))),
     "recipients of indefinite length": lambda: answer(body=enveloped(recipients=open_ended(0x31, recipient()))),
     "recipient by key agreement": lambda: answer(body=enveloped(recipients=tlv(0x31, b"\xa1" + recipient()[1:]))),
@@ -249,6 +252,7 @@ FORGERIES: dict[str, Callable[[], bytes]] = {
     "identifier empty": lambda: with_recipient(identifier=tlv(0x80)),
     "identifier constructed": lambda: with_recipient(identifier=tlv(0xA0, tlv(0x04, sha256(SPKI).digest()))),
     "identifier issuer and serial": lambda: with_recipient(identifier=tlv(0x30, tlv(0x30), VERSION_2)),
+    "another algorithm with the parameters of OAEP": lambda: with_recipient(algorithm=oaep(algorithm=RSA_PKCS1)),
     "RSA PKCS #1 v1.5": lambda: with_recipient(
         algorithm=tlv(0x30, RSA_PKCS1, NULL), key=tlv(0x04, RSA.public_key().encrypt(CONTENT_KEY, padding.PKCS1v15()))
     ),
@@ -282,6 +286,7 @@ FORGERIES: dict[str, Callable[[], bytes]] = {
     "content type signed data": lambda: with_content(kind=SIGNED),
     "AES-128-CBC": lambda: with_content(cipher=tlv(0x30, AES128_CBC, tlv(0x04, IV))),
     "AES-256-GCM": lambda: with_content(cipher=tlv(0x30, AES256_GCM, tlv(0x30, tlv(0x04, IV[:12])))),
+    "a structure marked primitive": lambda: with_content(cipher=b"\x10" + CIPHER[1:]),
     "IV missing": lambda: with_content(cipher=tlv(0x30, AES256_CBC)),
     "IV of 12 bytes": lambda: with_content(cipher=tlv(0x30, AES256_CBC, tlv(0x04, IV[:12]))),
     "IV of 32 bytes": lambda: with_content(cipher=tlv(0x30, AES256_CBC, tlv(0x04, IV * 2))),

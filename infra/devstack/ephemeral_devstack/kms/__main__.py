@@ -18,7 +18,8 @@ from ephemeral_devstack.credentials import RoleCredentials, issue_credentials, r
 from ephemeral_devstack.kms.audit import SIMULATED, AuditLog
 from ephemeral_devstack.kms.faults import FaultPlan
 from ephemeral_devstack.kms.operations import Operations
-from ephemeral_devstack.kms.server import KmsServer, KmsService
+from ephemeral_devstack.kms.server import KmsServer
+from ephemeral_devstack.kms.service import KmsService
 from ephemeral_devstack.loopback import parse_loopback
 
 PUBLISHER: Final = "publisher"

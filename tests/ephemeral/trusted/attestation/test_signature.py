@@ -1,7 +1,10 @@
 """ES384 against Project Wycheproof's raw-signature vectors: malleable, padded, zero and oversized r and s."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ephemeral.errors import ForgedDocument
@@ -15,6 +18,21 @@ def accepts(key: EllipticCurvePublicKey, signature: bytes, message: bytes) -> bo
     except ForgedDocument:
         return False
     return True
+
+
+def test_numbers_of_another_length_are_refused_though_they_are_the_same_numbers() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    r, s = decode_dss_signature(key.sign(b"message", ec.ECDSA(SHA384())))
+    signature = r.to_bytes(48, "big") + s.to_bytes(48, "big")
+    assert accepts(key.public_key(), signature, b"message")
+    for other in (signature[:48] + b"\0" + signature[48:], b"\0" + signature[:48] + b"\0" + signature[48:], b""):
+        assert not accepts(key.public_key(), other, b"message")
+
+
+@pytest.mark.parametrize("half", [bytes(48), b"\xff" * 48], ids=["zero", "above the order"])
+def test_r_and_s_out_of_range_are_refused(half: bytes) -> None:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    assert not accepts(key, half * 2, b"message")
 
 
 @pytest.mark.vectors

@@ -1,4 +1,4 @@
-"""The whole profile beyond chain and format: freshness, debug mode, measurements, nonce, purpose, keys, and the record."""
+"""The profile beyond format and chain: freshness, debug mode, measurements, nonce, purpose, keys, and the record."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

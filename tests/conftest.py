@@ -1,7 +1,6 @@
-"""One whole development stack for every end-to-end test: real processes, real sockets, real weights."""
+"""One whole development stack for every test that needs a running system: real processes, sockets and weights."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,8 +25,3 @@ def trust(stack: Stack) -> TrustPolicy:
 def client(stack: Stack, trust: TrustPolicy) -> Iterator[Client]:
     with Client.connect(stack.address, trust=trust) as connected:
         yield connected
-
-
-@pytest.fixture
-def trust_path(stack: Stack) -> Path:
-    return stack.trust

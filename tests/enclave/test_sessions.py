@@ -1,0 +1,129 @@
+"""Sessions and offers: bounded, and never at the cost of those who are already served."""
+
+import pytest
+
+from ephemeral.errors import HandshakeRejected, Overloaded, SessionUnknown
+from ephemeral.protocol import OFFER_LIFETIME, SESSION_IDLE, SESSION_LIFETIME
+from ephemeral.trusted.handshake import Greeting, Offer
+from ephemeral.wire import OpenRequest
+from ephemeral_enclave.sessions import Sessions
+from tests.support.peers import Enclave, nonce_of, now
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def enclave() -> Enclave:
+    return Enclave()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sessions(enclave: Enclave, clock: Clock) -> Sessions:
+    return Sessions(enclave.identity, most_sessions=3, most_offers=2, clock=clock)
+
+
+def offer(sessions: Sessions, enclave: Enclave) -> tuple[Greeting, Offer]:
+    greeting = Greeting(enclave.policy())
+    return greeting, sessions.offer(greeting.request.client_hello, enclave.document(nonce_of(greeting)))
+
+
+def open_one(sessions: Sessions, enclave: Enclave) -> bytes:
+    greeting, offered = offer(sessions, enclave)
+    pending = greeting.verify(offered.response, now()).open()
+    answer = sessions.open(pending.request)
+    pending.confirm(answer)
+    return answer.finished.session_id
+
+
+def test_session_lives_while_it_is_used(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    session_id = open_one(sessions, enclave)
+    for _ in range(5):
+        clock.now += SESSION_IDLE.total_seconds() - 1
+        assert sessions.get(session_id).nonce
+
+
+def test_idle_session_is_forgotten(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    session_id = open_one(sessions, enclave)
+    clock.now += SESSION_IDLE.total_seconds() + 1
+    with pytest.raises(SessionUnknown):
+        sessions.get(session_id)
+
+
+def test_busy_session_ends_at_its_lifetime(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    session_id = open_one(sessions, enclave)
+    while clock.now < 1000 + SESSION_LIFETIME.total_seconds() - 60:
+        clock.now += 60
+        sessions.get(session_id)
+    clock.now += 121
+    with pytest.raises(SessionUnknown):
+        sessions.get(session_id)
+
+
+def test_closed_and_invented_sessions_are_unknown(sessions: Sessions, enclave: Enclave) -> None:
+    session_id = open_one(sessions, enclave)
+    sessions.close(session_id)
+    for unknown in (session_id, bytes(16), b""):
+        with pytest.raises(SessionUnknown):
+            sessions.get(unknown)
+
+
+def test_offer_dies_after_sixty_seconds(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    greeting, offered = offer(sessions, enclave)
+    pending = greeting.verify(offered.response, now()).open()
+    clock.now += OFFER_LIFETIME.total_seconds() + 1
+    with pytest.raises(HandshakeRejected):
+        sessions.open(pending.request)
+
+
+def test_offer_opens_once(sessions: Sessions, enclave: Enclave) -> None:
+    greeting, offered = offer(sessions, enclave)
+    request = greeting.verify(offered.response, now()).open().request
+    sessions.open(request)
+    with pytest.raises(HandshakeRejected):
+        sessions.open(request)
+
+
+def test_flood_of_hellos_is_refused_and_then_forgotten(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    for _ in range(2):
+        offer(sessions, enclave)
+    with pytest.raises(Overloaded):
+        offer(sessions, enclave)
+    clock.now += OFFER_LIFETIME.total_seconds() + 1
+    offer(sessions, enclave)
+
+
+def test_new_session_never_evicts_an_active_one(sessions: Sessions, enclave: Enclave) -> None:
+    active = [open_one(sessions, enclave) for _ in range(3)]
+    with pytest.raises(Overloaded):
+        open_one(sessions, enclave)
+    assert all(sessions.get(session_id) for session_id in active)
+
+
+def test_offers_made_before_the_table_filled_cannot_overfill_it(sessions: Sessions, enclave: Enclave) -> None:
+    open_one(sessions, enclave)
+    open_one(sessions, enclave)
+    waiting = [offer(sessions, enclave) for _ in range(2)]
+    opens = [greeting.verify(offered.response, now()).open().request for greeting, offered in waiting]
+    sessions.open(opens[0])
+    with pytest.raises(Overloaded):
+        sessions.open(opens[1])
+
+
+def test_bad_encapsulated_key_spends_the_offer(sessions: Sessions, enclave: Enclave) -> None:
+    greeting, offered = offer(sessions, enclave)
+    request = greeting.verify(offered.response, now()).open().request
+    with pytest.raises(HandshakeRejected):
+        sessions.open(OpenRequest(offer_id=request.offer_id, encapsulated_key=bytes(32)))
+    with pytest.raises(HandshakeRejected):
+        sessions.open(request)
