@@ -18,7 +18,6 @@ LABEL_FINISHED: Final = b"finished"
 LABEL_FRAME: Final = b"ephemeralml/1"
 LABEL_DEK_COMMITMENT: Final = b"ephemeralml/1 dek"
 LABEL_CONTAINER: Final = b"ephemeralml/1 container"
-LABEL_STREAM: Final = b"ephemeralml/1 stream"
 PURPOSE_SESSION: Final = "ephemeralml/session/v1"
 PURPOSE_KMS: Final = "ephemeralml/kms/v1"
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 venv=.venv-generate
 stamp=$venv/setup.sha256
-wanted=$({ pwd; cat pyproject.toml tools/generate.sh; } | sha256sum)
+wanted=$({ pwd; grep '^generate = ' pyproject.toml; cat tools/generate.sh; } | sha256sum)
 if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
     echo "making $venv …" >&2
     .venv/bin/python -m venv --clear "$venv"

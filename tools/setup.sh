@@ -13,8 +13,9 @@ fail() {
     exit 1
 }
 
+command -v "$python" >/dev/null || fail "Python 3.11 or newer is needed, and there is no '$python'; name one with PYTHON=…"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-    fail "Python 3.11 or newer is needed, and '$python' is $("$python" -V 2>&1 | tail -n 1); name another with PYTHON=…"
+    fail "Python 3.11 or newer is needed, and '$python' is $("$python" -V 2>&1); name another with PYTHON=…"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "'$python' cannot make virtual environments: install python3-venv first"
 

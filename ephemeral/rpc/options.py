@@ -13,6 +13,8 @@ MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES + _OVERHEAD_BYTES
 _PING_EVERY_MS: Final = 30_000
 _PING_PERMITTED_MS: Final = 20_000  # below the interval, so that a ping that arrives early is no offence
 
+_IDENTITY_ONLY: Final = 1
+
 Option = tuple[str, int]
 
 
@@ -53,6 +55,8 @@ def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option
 
 def _message_options(max_message_bytes: int) -> list[Option]:
     return [
+        # Ciphertext does not shrink, and a compressed size would speak of what was compressed: neither end offers any.
+        ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
     ]

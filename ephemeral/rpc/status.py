@@ -72,6 +72,15 @@ _KIND_OF_STATUS: Final[Mapping[StatusCode, type[EphemeralError]]] = MappingProxy
 
 # Codes that cross a connection and are more exact than the default code of their class.
 _EXACT_CODES: Final[Mapping[str, type[EphemeralError]]] = {
+    "BAD_CLIENT_HELLO": errors.HandshakeRejected,
+    "BAD_ENCAPSULATED_KEY": errors.HandshakeRejected,
+    "BAD_OPEN": errors.HandshakeRejected,
+    "NO_COMMON_SUITE": errors.HandshakeRejected,
+    "NSM_ANSWER": errors.AttestationError,
+    "NSM_REFUSED": errors.AttestationError,
+    "NSM_UNREACHABLE": errors.AttestationError,
+    "QUEUE_FULL": errors.Overloaded,
+    "SESSIONS_FULL": errors.Overloaded,
     "KMS_ACCESS_DENIED": errors.KmsDenied,
     "KMS_CREDENTIALS": errors.KmsDenied,
     "KMS_DISABLED": errors.KmsDenied,

@@ -10,7 +10,6 @@ import pytest
 from ephemeral_devstack.stack import Stack
 
 
-
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from ephemeralml.cli import main; main()", *arguments]
     ended = subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False)
@@ -45,7 +44,9 @@ class TestWithoutAService:
         path.write_text("version = 1\n")
         refused(2, "attest", "-a", "tcp://127.0.0.1:1", "-t", str(path), says="PCR0")
 
-    @pytest.mark.parametrize("address", ["localhost", "http://x:1", "tcp://x", "tcp://x:99999", "unix://relative"])
+    @pytest.mark.parametrize(
+        "address", ["localhost", "http://x:1", "tcp://x", "tcp://x:99999", "unix://relative", "vsock://16:5000"]
+    )
     def test_address_that_is_none(self, address: str, tmp_path: Path) -> None:
         refused(2, "attest", "-a", address, "-t", str(good_policy(tmp_path)), says="ADDRESS")
 

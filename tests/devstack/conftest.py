@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ephemeral_devstack.nsm import SimulatedAuthority, SimulatedNsm
 
+from ephemeral_devstack.nsm import SimulatedAuthority, SimulatedNsm
 from tests.support.simulated_kms import PCRS, SimulatedKms, running_kms
 
 

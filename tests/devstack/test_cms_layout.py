@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+
 from ephemeral_devstack.cms import seal_for_recipient
 
 KMS_VECTORS = Path(os.environ.get("EPHEMERALML_VECTORS", Path(__file__).parents[3] / "shared" / "vectors")) / "kms"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from ephemeral_devstack.kms.faults import FaultKind, FaultPlan, parse_faults
-from ephemeral_devstack.nsm import SimulatedNsm
 
 from ephemeral.errors import ConfigError
+from ephemeral_devstack.kms.faults import FaultKind, FaultPlan, parse_faults
+from ephemeral_devstack.nsm import SimulatedNsm
 from tests.support.simulated_kms import CONTEXT, AskingEnclave, SimulatedKms, code_of
 
 

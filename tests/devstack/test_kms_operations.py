@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from ephemeral_devstack.nsm import SimulatedNsm
 
+from ephemeral_devstack.nsm import SimulatedNsm
 from tests.support.simulated_kms import CONTEXT, AskingEnclave, SimulatedKms, code_of
 
 ALLOW_NOBODY = '{"Version": "2012-10-17", "Statement": []}'
@@ -148,7 +148,7 @@ def test_credentials_are_readable_by_their_owner_only(kms: SimulatedKms) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--root-sha256", "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"], "AWS"),
+        (["--root-sha256", "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"], "real enclaves"),
         (["--root-sha256", "zz"], "hexadecimal"),
         (["--root-sha256", "ab" * 32, "--listen", "0.0.0.0:0"], "loopback"),
         (["--root-sha256", "ab" * 32, "--role", "x=y"], "arn:aws:iam"),
@@ -158,7 +158,7 @@ def test_credentials_are_readable_by_their_owner_only(kms: SimulatedKms) -> None
 )
 def test_bad_argument_stops_the_start_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
     command = [sys.executable, "-m", "ephemeral_devstack.kms", "--state", str(tmp_path / "state"), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
+
+from ephemeral.trusted.policy import Measurements
 from ephemeral_devstack.key_policy import development_key_policy
 from ephemeral_devstack.kms.policy import Access, KeyPolicy, Verdict
 from ephemeral_devstack.kms.refusal import Refusal
-
-from ephemeral.trusted.policy import Measurements
 
 HOST = "arn:aws:iam::111122223333:role/host"
 IMAGE = "kms:RecipientAttestation:ImageSha384"

@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from ephemeral_devstack.nsm import SimulatedAuthority, SimulatedNsm
 
 from ephemeral.errors import ForgedRelease
+from ephemeral_devstack.nsm import SimulatedAuthority, SimulatedNsm
 from tests.support.simulated_kms import CONTEXT, PCRS, AskingEnclave, SimulatedKms, build, code_of
 
 OTHER_BUILD = {0: b"\x20" * 48, 1: b"\x21" * 48, 2: b"\x22" * 48}

@@ -10,10 +10,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
+
 from ephemeral_devstack.credentials import RoleCredentials, issue_credentials, role_arn
 from ephemeral_devstack.kms.refusal import Refusal
 from ephemeral_devstack.kms.signature import authenticate
-
 from tests.support.simulated_kms import SimulatedKms, code_of
 
 ROLE = issue_credentials(role_arn("host"))

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import cbor2
 import pytest
 from cryptography import x509
-from ephemeral_devstack.nsm import SimulatedAuthority, SimulatedNsm
 
 from ephemeral.errors import MeasurementMismatch, PolicyError, StaleDocument, UntrustedChain
 from ephemeral.trusted.attestation import SessionBinding, parse_document, verify_document, verify_enclave
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.policy import AWS_NITRO_ROOT_G1, Measurements, RootOfTrust, TrustPolicy
+from ephemeral_devstack.nsm import SimulatedAuthority, SimulatedNsm
 from tests.support.vectors import vector_path
 
 AT = datetime(2026, 1, 15, 12, tzinfo=UTC)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ephemeral_devstack.model_folder import pack_folder, read_packed
-from ephemeral_devstack.nsm import SimulatedNsm
-from ephemeral_devstack.publisher import PublishedModel, Release, publish
 
 from ephemeral.errors import ContainerError, KmsDenied, ManifestError, ModelFormatError, StorageUnavailable
 from ephemeral.trusted.artifact import ContainerOpener, split_files
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.manifest import VerifiedManifest, dek_commitment, verify_manifest
 from ephemeral.trusted.secrets import SecretBytes
+from ephemeral_devstack.model_folder import pack_folder, read_packed
+from ephemeral_devstack.nsm import SimulatedNsm
+from ephemeral_devstack.publisher import PublishedModel, Release, publish
 from tests.support.simulated_kms import MODEL_ID, AskingEnclave, SimulatedKms
 from tests.support.simulated_service import SimulatedService, running_service
 

@@ -1,5 +1,6 @@
 """Everything a host, a store or a publisher can get wrong at boot: the enclave does not serve, and says why."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -25,8 +26,11 @@ from ephemeral.trusted.attestation import parse_document
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.wire import BootConfig, BootContents, KmsDecryptRequest, KmsDecryptResponse, ModelSource
 from ephemeral_devstack.cms import seal_for_recipient
+from ephemeral_devstack.files import enclave_config
 from ephemeral_devstack.nsm import SimulatedNsm
-from ephemeral_enclave.boot import boot
+from ephemeral_devstack.processes import ZoneProcess
+from ephemeral_enclave.audit import AuditTrail
+from ephemeral_enclave.boot import BootedEnclave, boot
 from ephemeral_enclave.model import load_model
 from tests.support.cloud import Cloud, running_cloud
 from tests.support.hostile_services import HostileServices, hostile_services
@@ -69,8 +73,13 @@ async def refused(
     return caught.value.code
 
 
+async def booted(cloud: Cloud, address: str) -> BootedEnclave:
+    async with cloud.host(address) as host:
+        return await boot(cloud.config(address), cloud.module(), host, AuditTrail(host))
+
+
 async def test_honest_boot_serves_what_was_published(cloud: Cloud) -> None:
-    enclave = await boot(cloud.config(), cloud.module())
+    enclave = await booted(cloud, cloud.services)
     ours = enclave.models[MODEL_ID].engine.embed(["one", "and another text"]).vectors
     theirs = SentenceTransformer(str(cloud.folder), device="cpu").encode(["one", "and another text"])
     assert np.abs(ours - theirs).max() <= 1e-5
@@ -264,15 +273,12 @@ class TestBootConfig:
     async def test_outside_the_closed_schema(self, cloud: Cloud, liar: HostileServices, contents: bytes) -> None:
         liar.on_boot_config = lambda _honest: BootConfig(contents=contents)
         with pytest.raises(ConfigError) as caught:
-            await boot(cloud.config(liar.address), cloud.module())
+            await booted(cloud, liar.address)
         assert caught.value.code == "BOOT_CONFIG_MALFORMED"
 
 
 @pytest.mark.slow
 def test_enclave_process_that_may_not_serve_says_why_in_one_line(cloud: Cloud, tmp_path: Path) -> None:
-    from ephemeral_devstack.files import enclave_config
-    from ephemeral_devstack.processes import ZoneProcess
-
     config = tmp_path / "enclave.toml"
     config.write_bytes(enclave_config("tcp://127.0.0.1:0", cloud.services, SigningKey.generate(), MODEL_ID))
     registers = [f"--pcr={index}={value.hex()}" for index, value in PCRS.items()]
@@ -305,6 +311,4 @@ def other_build(cloud: Cloud) -> SimulatedNsm:
 
 
 def replaced(container: object, **changes: object) -> object:
-    import dataclasses
-
     return dataclasses.replace(container, **changes)  # type: ignore[type-var]

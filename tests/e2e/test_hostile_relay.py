@@ -22,10 +22,11 @@ from ephemeral.protocol import Method
 from ephemeral.trusted.handshake import Greeting
 from ephemeral.trusted.handshake.schedule import generate_kem_key
 from ephemeral.trusted.policy import Measurements, RootOfTrust, TrustPolicy
-from ephemeral.wire import ClientHello, HelloRequest, HelloResponse, OpenRequest, SealedFrame, ServerHello
+from ephemeral.wire import ClientHello, CloseRequest, HelloRequest, HelloResponse, OpenRequest, SealedFrame, ServerHello
 from ephemeral_devstack.nsm import SimulatedNsm
 from ephemeral_devstack.stack import Stack
 from ephemeralml import Client
+from ephemeralml.session import choose_model, seal_embed
 from tests.support.hostile_relay import HostileRelay, hostile_relay
 
 SECRET = "a text that must never leave this client unsealed"
@@ -245,8 +246,6 @@ def test_reflected_request_is_not_taken_for_its_answer(relay: HostileRelay, conn
 def test_answers_swapped_between_concurrent_requests_are_caught(relay: HostileRelay, connected: Client) -> None:
     connected.embed(["warm"])
     session = connected._current()
-    from ephemeralml.session import choose_model, seal_embed
-
     trust = connected._trust
     pending = [seal_embed(session, choose_model(session, trust, None), [text]) for text in ("one", "two")]
     with ThreadPoolExecutor(2) as pool:
@@ -258,8 +257,6 @@ def test_answers_swapped_between_concurrent_requests_are_caught(relay: HostileRe
 
 def test_reordered_requests_each_get_their_own_answer(connected: Client) -> None:
     session = connected._current()
-    from ephemeralml.session import choose_model, seal_embed
-
     model = choose_model(session, connected._trust, None)
     pending = [seal_embed(session, model, [text]) for text in ("one", "two", "three")]
     answers = [connected._inference.Infer(p.frame, timeout=30) for p in reversed(pending)][::-1]
@@ -282,8 +279,6 @@ def test_frame_of_one_session_spliced_into_another_is_refused(
 
 
 def test_host_cannot_close_a_session_it_does_not_hold(relay: HostileRelay, connected: Client) -> None:
-    from ephemeral.wire import CloseRequest
-
     connected.embed(["one"])
     with pytest.raises(Exception, match="refused"):
         connected._sessions.Close(CloseRequest(frame=relay.requests[0]), timeout=10)

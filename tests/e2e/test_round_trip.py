@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ephemeral.protocol import Method
 from ephemeral.trusted.handshake import Greeting
 from ephemeral.trusted.policy import AcceptedModel, TrustPolicy
 from ephemeral.wire import (
+    CloseRequest,
     EmbedRequest,
     Failure,
     FailureCode,
@@ -67,8 +69,6 @@ def test_lost_session_is_renewed_without_the_caller_noticing(client: Client) -> 
     first = client.embed(["x"])
     session = client._current()
     frame = session.channel.seal(b"", Method.CLOSE).frame
-    from ephemeral.wire import CloseRequest
-
     client._sessions.Close(CloseRequest(frame=frame), timeout=5)
     second = client.embed(["x"])
     assert np.array_equal(first.vectors, second.vectors)
@@ -87,8 +87,6 @@ def test_closed_session_answers_nobody(stack: Stack, trust: TrustPolicy) -> None
 
 
 def test_thirty_two_threads_share_one_client(client: Client) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     texts = [f"text number {number}" for number in range(32)]
     alone = [client.embed([text]).vectors for text in texts]
     with ThreadPoolExecutor(32) as pool:
@@ -182,7 +180,7 @@ def test_model_that_the_policy_does_not_accept_is_not_asked(stack: Stack, trust:
 def test_enclave_process_writes_no_file_but_its_logs(client: Client, stack: Stack) -> None:
     client.embed(["x"])
     folder = Path(f"/proc/{stack.zones['enclave'].process.pid}/fd")
-    open_files = {os.readlink(link) for link in folder.iterdir()}
+    open_files = {str(link.readlink()) for link in folder.iterdir()}
     written = {
         path for path in open_files if path.startswith("/") and not path.startswith(("/dev/", "/proc/", "/sys/"))
     }

@@ -52,6 +52,7 @@ def test_digest_is_of_the_exact_bytes() -> None:
         (KEY, "zz", "public_key"),
         (f'[[publishers]]\npublic_key = "{KEY}"', "publishers = []", "trust nobody or everybody"),
         ("vsock://any:5000", "https://any", "https://any"),
+        ("[limits]", '[[models]]\nmodel_id = "m"\nminimum_version = 1\n[limits]', "stands twice"),
         ("version = 1", "version = ", "not TOML"),
     ],
 )

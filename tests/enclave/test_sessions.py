@@ -50,7 +50,18 @@ def test_session_lives_while_it_is_used(sessions: Sessions, enclave: Enclave, cl
     session_id = open_one(sessions, enclave)
     for _ in range(5):
         clock.now += SESSION_IDLE.total_seconds() - 1
-        assert sessions.get(session_id).nonce
+        sessions.touch(sessions.get(session_id))
+
+
+def test_frames_that_do_not_authenticate_keep_no_session_alive(
+    sessions: Sessions, enclave: Enclave, clock: Clock
+) -> None:
+    session_id = open_one(sessions, enclave)
+    clock.now += SESSION_IDLE.total_seconds() - 1
+    sessions.get(session_id)
+    clock.now += 2
+    with pytest.raises(SessionUnknown):
+        sessions.get(session_id)
 
 
 def test_idle_session_is_forgotten(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
@@ -64,7 +75,7 @@ def test_busy_session_ends_at_its_lifetime(sessions: Sessions, enclave: Enclave,
     session_id = open_one(sessions, enclave)
     while clock.now < 1000 + SESSION_LIFETIME.total_seconds() - 60:
         clock.now += 60
-        sessions.get(session_id)
+        sessions.touch(sessions.get(session_id))
     clock.now += 121
     with pytest.raises(SessionUnknown):
         sessions.get(session_id)

@@ -27,6 +27,11 @@ def test_reads_what_the_published_reader_reads() -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_empty_tensor_may_stand_anywhere_in_the_header() -> None:
+    header = {"full": entry([1], 0, 4), "empty": entry([0], 0, 0)}
+    assert read_tensors(buffer(header, bytes(4)))["empty"].shape == (0,)
+
+
 def test_tensors_share_the_buffer() -> None:
     raw = memoryview(bytearray(save({"a": torch.ones(4)})))
     tensor = read_tensors(raw)["a"]
@@ -51,6 +56,7 @@ def test_tensors_share_the_buffer() -> None:
         buffer({"a": entry([2**40, 2**40], 0, 4)}, bytes(4)),
         buffer({"a": entry([1], 0, 4, "F8_E5M2")}, bytes(4)),
         buffer({"a": entry([True], 0, 4)}, bytes(4)),
+        buffer({"a": {**entry([1], 0, 4), "data_offsets": [False, 4]}}, bytes(4)),
         buffer({"a": {**entry([1], 0, 4), "x": 1}}, bytes(4)),
         buffer({"a": [1]}, bytes(4)),
         buffer(
@@ -61,7 +67,7 @@ def test_tensors_share_the_buffer() -> None:
         buffer(b"[" * 100_000),
         buffer({f"t{n}": entry([0], 0, 0) for n in range(MAX_TENSORS + 1)}),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_lying_headers_are_refused(raw: memoryview) -> None:
     with pytest.raises(ModelFormatError):

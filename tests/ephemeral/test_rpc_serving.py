@@ -165,12 +165,18 @@ def test_two_channels_are_two_connections() -> None:
     assert len(peers) == 2
 
 
+class Count:
+    def unary(self, request: bytes, _context: grpc.ServicerContext) -> bytes:
+        return str(len(request)).encode()
+
+
 def test_a_message_above_the_cap_is_refused_by_the_server() -> None:
-    with sync_server(Echo()) as address, rpc.open_channel(address, max_message_bytes=-1) as channel:
+    with sync_server(Count()) as address, rpc.open_channel(address, max_message_bytes=-1) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/unary")
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(f"/{SERVICE}/unary")(bytes(rpc.MAX_MESSAGE_BYTES + 1), timeout=20)
+            call(bytes(rpc.MAX_MESSAGE_BYTES + 1), timeout=20)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert len(channel.unary_unary(f"/{SERVICE}/unary")(bytes(rpc.MAX_MESSAGE_BYTES), timeout=20)) > 4 * 2**20
+        assert int(call(bytes(rpc.MAX_MESSAGE_BYTES), timeout=20)) == rpc.MAX_MESSAGE_BYTES
 
 
 def test_a_proxy_of_the_environment_gets_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,3 +204,12 @@ def test_the_tree_of_errors_is_reached_by_any_error_of_ours() -> None:
 
     assert rpc.status_of(Finer("x")) is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert rpc.status_of(EphemeralError("x")) is grpc.StatusCode.INTERNAL
+
+
+def test_a_compressed_message_is_refused() -> None:
+    """A bomb would be unpacked before its size is known, and compressed sizes speak of what was compressed."""
+    with sync_server(Count()) as address, grpc.insecure_channel(address.grpc_target) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/unary")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(bytes(100_000), timeout=20, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

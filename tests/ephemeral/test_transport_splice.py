@@ -263,7 +263,7 @@ async def test_a_reader_that_stalls_for_ever_counts_as_idle() -> None:
 
 
 async def test_the_byte_rate_holds_a_connection_back() -> None:
-    """At 64 KiB/s the loop's clock must have moved for at least as long as the bytes beyond the burst take."""
+    """At 1 MiB/s a mebibyte takes a second each way, less the burst."""
     limits = SpliceLimits(bytes_per_second=MIB)
     loop = asyncio.get_running_loop()
     async with serving(echo) as server, splicing(server, limits=limits) as (_, address):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from ephemeral_host.audit import AuditLog, AuditService
 
 from ephemeral import rpc
 from ephemeral.errors import ConfigError, InvalidRequest, Overloaded
 from ephemeral.wire import AuditEvent, AuditKind, AuditServiceStub, add_AuditServiceServicer_to_server
+from ephemeral_host.audit import AuditLog, AuditService
 from tests.support.host_service import served
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

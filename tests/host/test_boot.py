@@ -2,12 +2,12 @@
 
 import grpc
 import pytest
-from ephemeral_host.boot import BootConfigService, boot_contents
-from ephemeral_host.config import ModelSource
 
 from ephemeral import rpc
 from ephemeral.errors import ConfigError, InvalidRequest
 from ephemeral.wire import BootConfigServiceStub, BootContents, BootRequest, add_BootConfigServiceServicer_to_server
+from ephemeral_host.boot import BootConfigService, boot_contents
+from ephemeral_host.config import ModelSource
 from tests.support.host_service import served
 
 SOURCES = (ModelSource(model_id="a", manifest_key="a/1"), ModelSource(model_id="b", manifest_key="b/2"))

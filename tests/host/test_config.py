@@ -1,10 +1,10 @@
 """A wrong setting is one line that names its variable; a right one is what the host prints."""
 
 import pytest
-from ephemeral_host.config import HostConfig, ModelSource, load
 
 from ephemeral.errors import ConfigError
 from ephemeral.transport import Address
+from ephemeral_host.config import HostConfig, ModelSource, load
 from tests.support.aws_environment import FAKE_KEY_ID, FAKE_SECRET, aws_environment, set_environment
 
 GOOD = {"EPHEMERALML_S3_BUCKET": "models", "EPHEMERALML_MODELS": "minilm=minilm/manifest"}

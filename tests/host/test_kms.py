@@ -8,10 +8,6 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from ephemeral_host.aws import kms_client
-from ephemeral_host.config import load
-from ephemeral_host.kms import KmsProxyService
-from ephemeral_host.resilience import Backend, CircuitBreaker, RetryPolicy
 
 from ephemeral import rpc
 from ephemeral.errors import EphemeralError, InvalidRequest, KmsDenied, KmsUnavailable
@@ -21,6 +17,10 @@ from ephemeral.wire import (
     KmsProxyServiceStub,
     add_KmsProxyServiceServicer_to_server,
 )
+from ephemeral_host.aws import kms_client
+from ephemeral_host.config import load
+from ephemeral_host.kms import KmsProxyService
+from ephemeral_host.resilience import Backend, CircuitBreaker, RetryPolicy
 from tests.support.aws_environment import FAKE_KEY_ID, FAKE_SECRET, aws_environment, set_environment
 from tests.support.host_service import served
 from tests.support.planned_http import PlannedServer, Reply, aws_error, aws_json

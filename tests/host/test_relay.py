@@ -11,11 +11,11 @@ from datetime import timedelta
 import grpc
 import grpc.aio
 import pytest
-from ephemeral_host.relay import EnclavePool, relay
 
 from ephemeral import rpc
 from ephemeral.errors import DeadlineExceeded, SessionUnknown, Unavailable
 from ephemeral.transport import Address, EventKind, Splice, SpliceEvent, SpliceLimits, connect, listen
+from ephemeral_host.relay import EnclavePool, relay
 from tests.support.echo_server import echo, read_to_end, serving
 from tests.support.rpc_server import SERVICE, aio_server
 

@@ -4,9 +4,9 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from ephemeral_host.resilience import Backend, CircuitBreaker, RetryPolicy
 
 from ephemeral.errors import KmsDenied, KmsUnavailable
+from ephemeral_host.resilience import Backend, CircuitBreaker, RetryPolicy
 
 MINUTE = timedelta(minutes=1)
 AT_ONCE = RetryPolicy(attempts=4, first_pause=timedelta(microseconds=1), longest_pause=timedelta(microseconds=2))

@@ -8,15 +8,15 @@ from pathlib import Path
 import boto3
 import grpc
 import pytest
-from ephemeral_host.aws import s3_client
-from ephemeral_host.config import load
-from ephemeral_host.resilience import Backend
-from ephemeral_host.storage import StorageService
 from moto.server import ThreadedMotoServer
 
 from ephemeral import rpc
 from ephemeral.errors import EphemeralError, InvalidRequest, ObjectMissing, StorageError, StorageUnavailable
 from ephemeral.wire import ObjectRef, RangeRequest, StorageServiceStub, add_StorageServiceServicer_to_server
+from ephemeral_host.aws import s3_client
+from ephemeral_host.config import load
+from ephemeral_host.resilience import Backend
+from ephemeral_host.storage import StorageService
 from tests.support.aws_environment import aws_environment, set_environment
 
 BUCKET = "models"

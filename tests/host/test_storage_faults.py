@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from ephemeral_host.aws import s3_client
-from ephemeral_host.config import load
-from ephemeral_host.resilience import Backend, CircuitBreaker, RetryPolicy
-from ephemeral_host.storage import StorageService
 
 from ephemeral import rpc
 from ephemeral.errors import EphemeralError, ObjectMissing, StorageError, StorageUnavailable
 from ephemeral.wire import ObjectRef, RangeRequest, StorageServiceStub, add_StorageServiceServicer_to_server
+from ephemeral_host.aws import s3_client
+from ephemeral_host.config import load
+from ephemeral_host.resilience import Backend, CircuitBreaker, RetryPolicy
+from ephemeral_host.storage import StorageService
 from tests.support.aws_environment import aws_environment, set_environment
 from tests.support.host_service import served
 from tests.support.planned_http import PlannedServer, Reply, s3_error

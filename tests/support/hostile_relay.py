@@ -1,4 +1,4 @@
-"""A host that parses, alters, keeps, swaps and replays what it should only carry: a gRPC proxy under a test's control."""
+"""A host that parses, alters, swaps and replays what it should only carry: a gRPC proxy under a test's control."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -8,7 +8,7 @@ from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.handshake import Accepted, ClientSession, Greeting, Identity, Offer
 from ephemeral.trusted.manifest import model_set_digest
 from ephemeral.trusted.policy import Measurements, RootOfTrust, TrustPolicy
-from ephemeral.wire import ServedModel, SessionLimits
+from ephemeral.wire import ClientHello, ServedModel, SessionLimits
 from ephemeral_devstack.nsm import SimulatedNsm
 
 BUILD = Measurements(b"\x01" * 48, b"\x02" * 48, b"\x03" * 48, label="test build")
@@ -53,8 +53,6 @@ class Enclave:
 
 
 def nonce_of(greeting: Greeting) -> bytes:
-    from ephemeral.wire import ClientHello
-
     return ClientHello.FromString(greeting.request.client_hello).nonce
 
 

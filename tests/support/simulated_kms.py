@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from ephemeral_devstack.credentials import RoleCredentials, load_credentials
-from ephemeral_devstack.key_policy import development_key_policy
-from ephemeral_devstack.nsm import SimulatedNsm
 
 from ephemeral.trusted.cms import RecipientKey
 from ephemeral.trusted.policy import Measurements
+from ephemeral_devstack.credentials import RoleCredentials, load_credentials
+from ephemeral_devstack.key_policy import development_key_policy
+from ephemeral_devstack.nsm import SimulatedNsm
 from tests.support.simulated_service import running_service
 
 if TYPE_CHECKING:

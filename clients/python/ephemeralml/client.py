@@ -10,9 +10,9 @@ from typing import Final, Self
 import grpc
 
 from ephemeral import rpc, wire
-from ephemeral.errors import EphemeralError, FrameRejected, SessionUnknown
+from ephemeral.errors import AddressError, EphemeralError, ReceiptError, SessionError, SessionUnknown
 from ephemeral.protocol import Method
-from ephemeral.transport import Address
+from ephemeral.transport import Address, Scheme
 from ephemeral.trusted.attestation import VerifiedEnclave
 from ephemeral.trusted.handshake import ClientSession, Greeting
 from ephemeral.trusted.policy import TrustPolicy
@@ -48,9 +48,12 @@ class Client:
             SessionError: something altered the handshake.
             ServiceError: nothing answers.
         """
-        client = cls(Address.parse(address), trust, timeout=timeout)
+        parsed = Address.parse(address)
+        if parsed.scheme is Scheme.VSOCK:
+            raise AddressError("clients connect to the host: tcp://host:port or unix:///path, not vsock://")
+        client = cls(parsed, trust, timeout=timeout)
         try:
-            client._open_session()
+            client._current()
         except BaseException:
             client._channel.close()
             raise
@@ -78,10 +81,9 @@ class Client:
         if isinstance(texts, str):
             raise TypeError("texts is a list of strings, not one string")
         try:
-            return self._embed(texts, model)
+            return self._embed(self._current(), texts, model)
         except SessionUnknown:  # expired or another enclave: nothing was executed
-            self._forget()
-            return self._embed(texts, model)
+            return self._embed(self._current(), texts, model)
 
     def close(self) -> None:
         """End the session and the connection; the enclave forgets the keys at once."""
@@ -95,26 +97,29 @@ class Client:
                 pass  # the keys die with this object, and the enclave's with the session's idle time
         self._channel.close()
 
-    def _embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
-        session = self._current()
+    def _embed(self, session: ClientSession, texts: Sequence[str], model: str | None) -> Embeddings:
         pending = seal_embed(session, choose_model(session, self._trust, model), texts)
-        with rpc.translated():
-            frame = self._inference.Infer(pending.frame, timeout=self._timeout)
         try:
+            with rpc.translated():
+                frame = self._inference.Infer(pending.frame, timeout=self._timeout)
             return pending.open(frame, datetime.now(UTC))
-        except FrameRejected:
-            self._forget()
+        except (SessionError, ReceiptError):
+            self._forget(session)
             raise
 
     def _current(self) -> ClientSession:
+        """Return the open session, or open one; threads that find none wait for the one that opens it."""
         with self._lock:
-            if self._session is not None and time.monotonic() < self._expires:
-                return self._session
-        return self._open_session()
+            if self._session is None or time.monotonic() >= self._expires:
+                self._session = self._open_session()
+                self._expires = time.monotonic() + self._session.limits.lifetime_seconds - _RENEW_BEFORE_SECONDS
+            return self._session
 
-    def _forget(self) -> None:
+    def _forget(self, session: ClientSession) -> None:
+        """Drop `session`, unless another thread has already replaced it."""
         with self._lock:
-            self._session = None
+            if self._session is session:
+                self._session = None
 
     def _open_session(self) -> ClientSession:
         """Run the handshake; only its last step makes anything that can seal."""
@@ -124,11 +129,7 @@ class Client:
         pending = greeting.verify(answer, datetime.now(UTC)).open()
         with rpc.translated():
             opened = self._sessions.Open(pending.request, timeout=self._timeout)
-        session = pending.confirm(opened)
-        with self._lock:
-            self._session = session
-            self._expires = time.monotonic() + session.limits.lifetime_seconds - _RENEW_BEFORE_SECONDS
-        return session
+        return pending.confirm(opened)
 
     def __enter__(self) -> Self:
         return self

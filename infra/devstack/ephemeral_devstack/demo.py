@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from ephemeralml import Client, Embeddings
-from ephemeralml.cli.steps import show_steps
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +18,8 @@ from ephemeral_devstack.__main__ import BANNER
 from ephemeral_devstack.memory import find_in_memory
 from ephemeral_devstack.stack import Stack, StackOptions
 from ephemeral_devstack.wiretap import Wiretap
+from ephemeralml import Client, Embeddings
+from ephemeralml.cli.steps import show_steps
 
 SENTENCES: Final = (
     "The patient reports chest pain when climbing stairs.",

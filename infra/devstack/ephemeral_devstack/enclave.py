@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
-from ephemeral_enclave.nsm import NitroSecurityModule
-from ephemeral_enclave.server import run
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from ephemeral_devstack.security_module import socket_exchange
+from ephemeral_enclave.nsm import NitroSecurityModule
+from ephemeral_enclave.server import run
 
 _SERVICES = (
     "ephemeralml.v1.SessionService",

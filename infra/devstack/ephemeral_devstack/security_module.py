@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from ephemeral_enclave.nsm import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
-
 from ephemeral.trusted.cbor import CborError, decode_nsm, encode
 from ephemeral_devstack.nsm import SimulatedNsm
+from ephemeral_enclave.nsm import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 
 _LENGTH: Final = struct.Struct(">I")
 _FIELDS: Final = ("public_key", "user_data", "nonce")

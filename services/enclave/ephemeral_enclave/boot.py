@@ -87,23 +87,21 @@ def build_digest(config: EnclaveConfig) -> bytes:
     return hashlib.sha256(encode([*ours, sentence_transformer.fingerprint(), config.digest])).digest()
 
 
-async def boot(config: EnclaveConfig, module: SecurityModule) -> BootedEnclave:
+async def boot(config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail) -> BootedEnclave:
     """Boot: what goes wrong is reported to the host as a reason code, and raised.
 
     Raises:
         EphemeralError: the enclave may not serve; the leaf and its code say why.
     """
-    async with HostClient.connect(config.host) as host:
-        contents = await host.boot_config()
-        trail = AuditTrail(host)
-        try:
-            await trail.record(AuditKind.AUDIT_KIND_BOOT_STARTED)
-            booted = await _boot(config, module, host, trail, contents)
-        except EphemeralError as error:
-            await trail.record(AuditKind.AUDIT_KIND_BOOT_FAILED, reason=error.code)
-            raise
-        await trail.record(AuditKind.AUDIT_KIND_SERVING)
-        return booted
+    contents = await host.boot_config()
+    await trail.record(AuditKind.AUDIT_KIND_BOOT_STARTED)
+    try:
+        booted = await _boot(config, module, host, trail, contents)
+    except EphemeralError as error:
+        await trail.record(AuditKind.AUDIT_KIND_BOOT_FAILED, reason=error.code)
+        raise
+    await trail.record(AuditKind.AUDIT_KIND_SERVING)
+    return booted
 
 
 async def _boot(
@@ -111,7 +109,7 @@ async def _boot(
 ) -> BootedEnclave:
     keys = EnclaveKeys()
     probe = await asyncio.to_thread(
-        lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=b"", nonce=None)
+        lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=None, nonce=None)
     )
     models: dict[str, LoadedModel] = {}
     for source in parse_boot_config(contents):

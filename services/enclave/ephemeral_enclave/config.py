@@ -127,9 +127,12 @@ def _publisher(entry: _Table) -> VerifyingKey:
 
 
 def _minimum_versions(table: _Table) -> dict[str, int]:
-    floors = {}
+    floors: dict[str, int] = {}
     for entry in table.tables("models"):
-        floors[entry.text("model_id")] = entry.integer("minimum_version")
+        model_id = entry.text("model_id")
+        if model_id in floors:
+            raise ConfigError(f"models: {model_id} stands twice, and only one minimum_version can hold")
+        floors[model_id] = entry.integer("minimum_version")
         entry.refuse_rest()
     if len(floors) > MAX_MODELS:
         raise ConfigError(f"models: at most {MAX_MODELS}")

@@ -1,11 +1,12 @@
 """From an opened request to the message that answers it. Refusals are answers too: they travel sealed."""
 
 import secrets
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from ephemeral.errors import RequestRefused
-from ephemeral.protocol import SALT_BYTES, SHA256_BYTES
+from ephemeral.protocol import MAX_FRAME_BYTES, SALT_BYTES, SHA256_BYTES
 from ephemeral.trusted.channel import Request
 from ephemeral.wire import (
     EmbedResult,
@@ -21,6 +22,10 @@ from ephemeral_enclave.boot import LIMITS, BootedEnclave
 from ephemeral_enclave.model import LoadedModel
 from ephemeral_enclave.receipts import ReceiptIssuer
 from ephemeral_enclave.sessions import Session
+
+_FLOAT_BYTES: Final = 4
+# Receipt, timings and salt, and up to 12 % of padding.
+_ANSWER_OVERHEAD: Final = MAX_FRAME_BYTES // 8
 
 
 class Inference:
@@ -40,6 +45,7 @@ class Inference:
         try:
             inference = parse_request(request.message)
             model = self._model(inference)
+            _fit(inference, model)
             computed = await self._batcher.submit(model.engine, inference.embed.texts)
         except RequestRefused as refusal:
             return _failure(refusal)
@@ -55,6 +61,14 @@ class Inference:
         if inference.manifest_digest and inference.manifest_digest != model.verified.digest:
             raise RequestRefused("the model is served from another manifest", code="MANIFEST_MISMATCH")
         return model
+
+
+def _fit(inference: InferenceRequest, model: LoadedModel) -> None:
+    """Refuse before computing what would not fit into one frame afterwards."""
+    size = len(inference.embed.texts) * model.engine.dimension * _FLOAT_BYTES
+    if size > MAX_FRAME_BYTES - _ANSWER_OVERHEAD:
+        most = (MAX_FRAME_BYTES - _ANSWER_OVERHEAD) // (model.engine.dimension * _FLOAT_BYTES)
+        raise RequestRefused(f"the answer would not fit into one frame: send at most {most} texts", code="TOO_LARGE")
 
 
 def parse_request(message: bytes) -> InferenceRequest:

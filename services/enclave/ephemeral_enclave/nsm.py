@@ -23,7 +23,7 @@ _RAW: Final = struct.Struct("@QQQQ")
 class SecurityModule(Protocol):
     """Signs attestation documents over this enclave's measurements."""
 
-    def attest(self, *, public_key: bytes, user_data: bytes, nonce: bytes | None) -> bytes:
+    def attest(self, *, public_key: bytes, user_data: bytes | None, nonce: bytes | None) -> bytes:
         """Return an attestation document with these bindings.
 
         Raises:
@@ -37,7 +37,7 @@ class NitroSecurityModule:
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
 
-    def attest(self, *, public_key: bytes, user_data: bytes, nonce: bytes | None) -> bytes:
+    def attest(self, *, public_key: bytes, user_data: bytes | None, nonce: bytes | None) -> bytes:
         """Ask for an attestation document; see SecurityModule.attest."""
         fields = {"public_key": public_key, "user_data": user_data, "nonce": nonce}
         match self._request({"Attestation": fields}):

@@ -4,6 +4,7 @@ import asyncio
 from hmac import compare_digest
 
 from ephemeral.errors import ForgedRelease
+from ephemeral.protocol import DEK_BYTES
 from ephemeral.trusted.attestation import KmsBinding
 from ephemeral.trusted.cms import RecipientKey
 from ephemeral.trusted.manifest import VerifiedManifest, dek_commitment
@@ -35,7 +36,8 @@ async def release_data_key(verified: VerifiedManifest, module: SecurityModule, h
         manifest.kms.key_arn, manifest.kms.wrapped_data_key, manifest.encryption_context, document
     )  # 3
     data_key = recipient.open(answer)  # 4
-    if not compare_digest(dek_commitment(data_key), manifest.kms.dek_commitment):  # 5
+    committed = compare_digest(dek_commitment(data_key), manifest.kms.dek_commitment)  # 5
+    if not committed or len(data_key) != DEK_BYTES:
         data_key.wipe()
         raise ForgedRelease(
             "KMS's answer was refused"

@@ -31,6 +31,15 @@ _UNSTORED_BUFFERS: Final[Mapping[str, Callable[[torch.Size], torch.Tensor]]] = {
     "position_ids": lambda shape: torch.arange(shape[-1]).expand(shape),
     "token_type_ids": lambda shape: torch.zeros(shape, dtype=torch.long),
 }
+# Building costs time before any tensor is looked at: what no model of this kind needs is not built.
+_MOST: Final = {
+    "num_hidden_layers": 128,
+    "hidden_size": 16_384,
+    "intermediate_size": 65_536,
+    "num_attention_heads": 256,
+    "max_position_embeddings": 65_536,
+    "vocab_size": 1_000_000,
+}
 Files = Mapping[str, memoryview]
 
 
@@ -146,6 +155,10 @@ def _transformer(files: Files) -> InMemoryTransformer:
 
 def _bare_model(config: dict[str, object]) -> PreTrainedModel:
     """Build the architecture with no storage behind its parameters."""
+    for name, most in _MOST.items():
+        value = config.get(name, 1)
+        if type(value) is not int or not 0 < value <= most:
+            raise ModelFormatError(f"config.json: {name} must be 1 to {most}", code="CONFIG_MALFORMED")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING or "auto_map" in config:
         raise ModelFormatError(f"model_type {kind!r} is not supported", code="ARCHITECTURE_UNSUPPORTED")

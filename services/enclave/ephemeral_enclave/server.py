@@ -1,6 +1,7 @@
 """The enclave's process: configuration, boot, gRPC server, orderly end."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +15,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ephemeral import rpc, wire
 from ephemeral.errors import ConfigError, EphemeralError
 from ephemeral.transport import Address, Scheme, ServerBridge, listen
+from ephemeral.wire import AuditKind
+from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.batcher import Batcher
 from ephemeral_enclave.boot import BootedEnclave, boot
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.hardening import forbid_core_dumps
+from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.inference import Inference
 from ephemeral_enclave.nsm import SecurityModule
 from ephemeral_enclave.service import InferenceService, SessionService
@@ -37,9 +41,11 @@ def run(config_path: Path, module: SecurityModule, *, extend: Extend | None = No
     """
     forbid_core_dumps()
     try:
-        asyncio.run(_run(EnclaveConfig.load(config_path), module, extend))
+        config = EnclaveConfig.load(config_path)
     except ConfigError as error:
         return _give_up(error, EXIT_CONFIG)
+    try:
+        asyncio.run(_run(config, module, extend))
     except EphemeralError as error:
         return _give_up(error, EXIT_BOOT)
     return 0
@@ -51,15 +57,25 @@ def _give_up(error: EphemeralError, code: int) -> int:
 
 
 async def _run(config: EnclaveConfig, module: SecurityModule, extend: Extend | None) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Boot and serve; a signal ends either."""
+    life = asyncio.create_task(_live(config, module, extend))
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
-    enclave = await boot(config, module)
-    async with serving(enclave, extend):
-        models = ",".join(sorted(enclave.models))
-        print(f"ready listen={config.listen} models={models} mode={enclave.measured.security_mode}", flush=True)  # noqa: T201
-        await stopping.wait()
+        asyncio.get_running_loop().add_signal_handler(name, life.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await life
+
+
+async def _live(config: EnclaveConfig, module: SecurityModule, extend: Extend | None) -> None:
+    async with HostClient.connect(config.host) as host:
+        trail = AuditTrail(host)
+        enclave = await boot(config, module, host, trail)
+        try:
+            async with serving(enclave, extend):
+                models, mode = ",".join(sorted(enclave.models)), enclave.measured.security_mode
+                print(f"ready listen={config.listen} models={models} mode={mode}", flush=True)  # noqa: T201
+                await asyncio.Event().wait()
+        finally:
+            await trail.record(AuditKind.AUDIT_KIND_STOPPED)
 
 
 @asynccontextmanager
@@ -79,9 +95,11 @@ async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> Async
         _bind(server, await _local(enclave.config.listen, stack))
         await server.start()
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        expiry = asyncio.create_task(sessions.keep_expiring())
         try:
             yield
         finally:
+            expiry.cancel()
             await checks.enter_graceful_shutdown()
             await server.stop(_GRACE_SECONDS)
             batcher.close()

@@ -89,4 +89,5 @@ class InferenceService(InferenceServiceServicer):
     async def _answer(self, frame: SealedFrame, method: Method) -> SealedFrame:
         session = self._sessions.get(frame.session_id)
         request = session.channel.open(frame, method)
+        self._sessions.touch(session)
         return request.seal(await self._inference.answer(session, request))

@@ -1,9 +1,11 @@
 """Offers and open sessions: bounded in number, in age and in idleness. Keys live here and nowhere else."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, NoReturn
 
 from ephemeral.errors import HandshakeRejected, Overloaded, SessionUnknown
 from ephemeral.protocol import OFFER_LIFETIME, SESSION_IDLE, SESSION_LIFETIME
@@ -11,6 +13,8 @@ from ephemeral.trusted.attestation import parse_document
 from ephemeral.trusted.channel import EnclaveChannel
 from ephemeral.trusted.handshake import Identity, Offer
 from ephemeral.wire import OpenRequest, OpenResponse
+
+_SWEEP_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -84,7 +88,7 @@ class Sessions:
         return accepted.response
 
     def get(self, session_id: bytes) -> Session:
-        """Return a live session and mark it used.
+        """Return a live session; only an authentic frame, which touch() notes, keeps it from idling away.
 
         Raises:
             SessionUnknown: expired, closed or never there.
@@ -93,12 +97,21 @@ class Sessions:
         session = self._sessions.get(session_id)
         if session is None:
             raise SessionUnknown("the enclave does not know this session; open another")
-        session.used = self._clock()
         return session
+
+    def touch(self, session: Session) -> None:
+        """Note that the session was used."""
+        session.used = self._clock()
 
     def close(self, session_id: bytes) -> None:
         """Forget a session and its keys."""
         self._sessions.pop(session_id, None)
+
+    async def keep_expiring(self) -> NoReturn:
+        """Forget what is over soon after it is, also when nobody calls."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._expire()
 
     def _expire(self) -> None:
         now = self._clock()

@@ -42,7 +42,7 @@ def read_tensors(buffer: memoryview) -> dict[str, torch.Tensor]:
     if not 0 < len(header) <= MAX_TENSORS:
         raise _malformed(f"the safetensors header names {len(header)} tensors, expected 1 to {MAX_TENSORS}")
     data = buffer[8 + size :]
-    entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3])
+    entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3:])
     position = 0
     for name, _, _, start, end in entries:
         if start != position:
@@ -55,7 +55,9 @@ def read_tensors(buffer: memoryview) -> dict[str, torch.Tensor]:
 
 def _entry(name: str, value: object) -> tuple[str, torch.dtype, tuple[int, ...], int, int]:
     match value:
-        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(start), int(end)], **rest} if not rest:
+        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [start, end], **rest} if (
+            not rest and type(start) is type(end) is int
+        ):
             pass
         case _:
             raise _malformed(f"tensor {name} is not described as safetensors wants it")

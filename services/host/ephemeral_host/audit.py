@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_EVENTS: Final = 1_000  # in one call
 _REASON: Final = re.compile(r"[A-Z0-9_:]{0,64}", re.ASCII)
-_MODEL_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
+_MODEL_ID: Final = re.compile(r"[A-Za-z0-9._/-]{0,128}", re.ASCII)
 _KIND_PREFIX: Final = "AUDIT_KIND_"
 
 

@@ -19,7 +19,7 @@ _MAX_ENCLAVES: Final = 64
 class ModelSource(BaseModel, frozen=True):
     """Where one model's signed manifest lies."""
 
-    model_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    model_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
     manifest_key: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1024}$")]
 
 

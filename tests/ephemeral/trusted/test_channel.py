@@ -186,6 +186,13 @@ def test_stream_is_a_prefix_and_complete_only_with_its_authenticated_end() -> No
     answer.finish()
 
 
+@pytest.mark.parametrize("at", [Position(Method.INFER, 1, chunk=1), Position(Method.INFER, 1, final=False)])
+def test_request_in_pieces_is_refused_even_when_authentic(at: Position) -> None:
+    outgoing, incoming = lanes(C2S, S2C, SESSION)
+    with pytest.raises(FrameRejected):
+        EnclaveChannel(outgoing, incoming).open(outgoing.seal(b"q", at), Method.INFER)
+
+
 def test_a_position_cannot_be_sealed_twice() -> None:
     client, enclave = ends()
     request = enclave.open(client.seal(b"q", Method.INFER).frame, Method.INFER)
@@ -228,7 +235,6 @@ def test_two_texts_of_one_bucket_have_frames_of_one_size() -> None:
 
 
 def test_secrets_do_not_print() -> None:
-    client, enclave = ends()
     for text in (repr(lane) for lane in lanes(C2S, S2C, SESSION)):
         assert "redacted" in text
         assert C2S.hex() not in text

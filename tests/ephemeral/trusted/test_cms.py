@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from ephemeral_devstack.cms import seal_for_recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from ephemeral.protocol import MAX_CMS_BYTES
 from ephemeral.trusted.cms import RecipientKey
 from ephemeral.trusted.cms.envelope import parse_envelope
 from ephemeral.trusted.secrets import SecretBytes
+from ephemeral_devstack.cms import seal_for_recipient
 from tests.support.vectors import vector_json, vector_path
 
 RSA = rsa.generate_private_key(65537, 2048)

@@ -1,14 +1,16 @@
 """The handshake against a host that alters, swaps and replays its messages."""
 
+import hashlib
+import struct
 from datetime import timedelta
 
 import pytest
 
 from ephemeral.errors import AttestationError, BindingMismatch, FrameRejected, HandshakeRejected, SessionError
 from ephemeral.protocol import Method
+from ephemeral.trusted.channel import Position
 from ephemeral.trusted.handshake import Greeting, Offer, parse_client_hello
 from ephemeral.trusted.handshake.schedule import Transcript, encapsulate, generate_kem_key
-from ephemeral.trusted.channel import Position
 from ephemeral.wire import ClientHello, Finished, HelloResponse, OpenResponse, SealedFrame, ServedModel, ServerHello
 from tests.support.peers import LIMITS, MODELS, Enclave, nonce_of, now, open_session
 
@@ -44,7 +46,7 @@ def test_honest_handshake_gives_both_ends_one_channel() -> None:
 
 
 def test_two_sessions_share_no_key_and_no_id() -> None:
-    (one, accepted_one), (two, accepted_two) = open_session(), open_session()
+    (one, accepted_one), (_, accepted_two) = open_session(), open_session()
     assert accepted_one.channel.session_id != accepted_two.channel.session_id
     frame = one.channel.seal(b"q", Method.INFER).frame
     frame.session_id = accepted_two.channel.session_id
@@ -153,6 +155,32 @@ def test_host_without_the_private_key_cannot_confirm_the_session() -> None:
     forged.session_id = accepted.response.finished.session_id
     with pytest.raises(FrameRejected):
         pending.confirm(OpenResponse(finished=forged))
+
+
+@pytest.mark.parametrize(
+    ("verify_data", "at"),
+    [(bytes(32), Position(Method.OPEN, 0)), (b"", Position(Method.OPEN, 0)), (None, Position(Method.OPEN, 1))],
+    ids=["wrong", "missing", "elsewhere"],
+)
+def test_authentic_frame_that_is_no_confirmation_is_refused(verify_data: bytes | None, at: Position) -> None:
+    enclave = Enclave()
+    greeting = Greeting(enclave.policy())
+    pending = greeting.verify(enclave.answer(greeting).response, now()).open()
+    keys = pending._keys
+    confirmation = keys.finished if verify_data is None else verify_data
+    finished = Finished(verify_data=confirmation, limits=LIMITS, models=MODELS).SerializeToString()
+    with pytest.raises(FrameRejected):
+        pending.confirm(OpenResponse(finished=keys.enclave_to_client.seal(finished, at)))
+
+
+def test_transcript_covers_every_part() -> None:
+    def lp(*parts: bytes) -> bytes:
+        return hashlib.sha256(b"".join(struct.pack(">I", len(part)) + part for part in parts)).digest()
+
+    transcript = Transcript(b"hello", b"answer", b"document", b"enc")
+    assert transcript.signed == b"ephemeralml/1 hello" + lp(b"hello", b"answer")
+    assert transcript.info == b"ephemeralml/1 session\x00\x01" + lp(b"hello", b"answer", b"document")
+    assert transcript.hash == lp(b"hello", b"answer", b"document", b"enc")
 
 
 def test_finished_of_another_session_is_refused() -> None:

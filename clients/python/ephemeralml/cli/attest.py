@@ -29,6 +29,8 @@ def attest(address: str, trust: Path, timeout: float, document_out: Path | None,
         raise
     if document_out is not None:
         write_file(document_out, "the document", enclave.document.raw)
+    for model in models:
+        policy.accept_model(model.model_id, int(model.version), model.manifest_digest)
     served = [(model.model_id, int(model.version), model.manifest_digest.hex()) for model in models]
     if as_json:
         show_json(_summary(enclave) | {"models": [dict(zip(_MODEL_FIELDS, row, strict=True)) for row in served]})

@@ -1,0 +1,45 @@
+# Thin names for the commands of README.md; what they do is in tools/.
+.PHONY: help setup demo devstack test lint generate freeze bench host-only
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+SCHEMA := proto/ephemeralml.v1.binpb
+
+help: ## list these names
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## make .venv with everything a developer needs (Python 3.11 or newer)
+	@tools/setup.sh
+
+demo: setup ## one embedding through every zone, each check shown, on this machine
+	@$(BIN)/python -m ephemeral_devstack.demo
+
+devstack: setup ## keep every zone running on loopback until Ctrl-C
+	@$(BIN)/python -m ephemeral_devstack
+
+test: setup ## all tests with branch coverage; ARGS="tests/ephemeral -x" narrows
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+lint: setup ## formatting, lint, types, import rules, schema rules, generated code, documents
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/mypy tools
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against $(SCHEMA)
+	tools/generate.sh --check
+	$(BIN)/python tools/check_docs.py
+
+generate: setup ## write ephemeral/generated from proto/
+	@tools/generate.sh
+
+freeze: setup ## at a release: make the schema of proto/ the one that later ones may not break
+	@$(BIN)/buf build --exclude-source-info --output $(SCHEMA)
+
+bench: setup ## measure, and write the report; ARGS passes options
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+host-only: setup ## show that an installed host has no cipher to decrypt with
+	@tools/host_only.sh
