@@ -10,12 +10,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule, Module, Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
-from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ephemeral.errors import ModelFormatError, RequestRefused
 from ephemeral_enclave.engine import Embedded
 from ephemeral_enclave.strict_json import parse_object
 from ephemeral_enclave.tokenizer import read_tokenizer
+from ephemeral_enclave.transformer import bare_model, fill
 from ephemeral_enclave.weights import read_tensors
 
 ARCHITECTURE: Final = "sentence-transformers"
@@ -26,19 +27,6 @@ _POOLING: Final = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-}
-_UNSTORED_BUFFERS: Final[Mapping[str, Callable[[torch.Size], torch.Tensor]]] = {
-    "position_ids": lambda shape: torch.arange(shape[-1]).expand(shape),
-    "token_type_ids": lambda shape: torch.zeros(shape, dtype=torch.long),
-}
-# Building costs time before any tensor is looked at: what no model of this kind needs is not built.
-_MOST: Final = {
-    "num_hidden_layers": 128,
-    "hidden_size": 16_384,
-    "intermediate_size": 65_536,
-    "num_attention_heads": 256,
-    "max_position_embeddings": 65_536,
-    "vocab_size": 1_000_000,
 }
 Files = Mapping[str, memoryview]
 
@@ -142,8 +130,8 @@ def _pipeline(files: Files) -> list[tuple[str, str]]:
 def _transformer(files: Files) -> InMemoryTransformer:
     config = parse_object(_file(files, "config.json"), "config.json")
     settings = parse_object(files.get("sentence_bert_config.json", memoryview(b"{}")), "sentence_bert_config.json")
-    model = _bare_model(config)
-    _fill(model, read_tensors(_file(files, "model.safetensors")))
+    model = bare_model(config)
+    fill(model, read_tensors(_file(files, "model.safetensors")))
     positions = int(model.config.max_position_embeddings)
     longest = settings.get("max_seq_length") or positions
     if type(longest) is not int or not 0 < longest <= positions:
@@ -151,53 +139,6 @@ def _transformer(files: Files) -> InMemoryTransformer:
     tokenizer = read_tokenizer(_file(files, "tokenizer.json"), longest)
     model.eval()  # type: ignore[no-untyped-call]
     return InMemoryTransformer(model, tokenizer, int(model.config.pad_token_id or 0))
-
-
-def _bare_model(config: dict[str, object]) -> PreTrainedModel:
-    """Build the architecture with no storage behind its parameters."""
-    for name, most in _MOST.items():
-        value = config.get(name, 1)
-        if type(value) is not int or not 0 < value <= most:
-            raise ModelFormatError(f"config.json: {name} must be 1 to {most}", code="CONFIG_MALFORMED")
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING or "auto_map" in config:
-        raise ModelFormatError(f"model_type {kind!r} is not supported", code="ARCHITECTURE_UNSUPPORTED")
-    try:
-        with torch.device("meta"):
-            settings = CONFIG_MAPPING[kind].from_dict(config)
-            model = AutoModel.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001  # the library raises errors of its own kinds
-        text = f"config.json does not describe a model: {type(error).__name__}"
-        raise ModelFormatError(text, code="CONFIG_MALFORMED") from None
-    return cast("PreTrainedModel", model)
-
-
-def _fill(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> None:
-    """Put the tensors in place of the parameters: all of them, of the right shapes, and nothing else."""
-    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
-    buffers = {name for name, _ in model.named_buffers()}
-    for name, shape in wanted.items():
-        if name not in tensors or tensors[name].shape != shape or not tensors[name].is_floating_point():
-            raise ModelFormatError(f"tensor {name} is missing or of the wrong shape", code="TENSORS_MISMATCH")
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise ModelFormatError(f"tensor {name} is not finite", code="TENSORS_NOT_FINITE")
-    if stray := tensors.keys() - wanted.keys() - buffers:
-        raise ModelFormatError(f"tensor {min(stray)} belongs to no layer", code="TENSORS_MISMATCH")
-    parameters = {name: tensors[name].to(torch.float32) for name in wanted}
-    model.load_state_dict(parameters, strict=False, assign=True)
-    _rebuild_buffers(model)
-
-
-def _rebuild_buffers(model: PreTrainedModel) -> None:
-    """Give the two buffers that BERT-like models do not store their values; refuse what else has none."""
-    for name, buffer in model.named_buffers():
-        if not buffer.is_meta:
-            continue
-        owner, _, leaf = name.rpartition(".")
-        build = _UNSTORED_BUFFERS.get(leaf)
-        if build is None:
-            raise ModelFormatError(f"buffer {name} cannot be rebuilt", code="ARCHITECTURE_UNSUPPORTED")
-        model.get_submodule(owner).register_buffer(leaf, build(buffer.shape), persistent=False)
 
 
 def _pooling(files: Files, path: str) -> Module:
