@@ -63,6 +63,7 @@ def with_json(name: str, **changes: object) -> dict[str, memoryview]:
         ("config.json", {"num_hidden_layers": 5}, "TENSORS_MISMATCH"),
         ("config.json", {"num_hidden_layers": "six"}, "CONFIG_MALFORMED"),
         ("config.json", {"num_hidden_layers": 100_000}, "CONFIG_MALFORMED"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "MODULE_UNSUPPORTED"),
         ("config.json", {"model_type": "no-such"}, "ARCHITECTURE_UNSUPPORTED"),
         ("config.json", {"auto_map": {"AutoModel": "evil.py"}}, "ARCHITECTURE_UNSUPPORTED"),
         ("sentence_bert_config.json", {"max_seq_length": 100_000}, "CONFIG_MALFORMED"),

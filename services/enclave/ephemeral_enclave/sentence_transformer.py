@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ephemeral.errors import ModelFormatError, RequestRefused
 from ephemeral_enclave.engine import Embedded
-from ephemeral_enclave.strict_json import parse_object
+from ephemeral_enclave.strict_json import parse_object, parse_value
 from ephemeral_enclave.tokenizer import read_tokenizer
 from ephemeral_enclave.transformer import bare_model, fill
 from ephemeral_enclave.weights import read_tensors
@@ -76,6 +76,7 @@ class SentenceTransformerEngine:
         Raises:
             ModelFormatError: a file is missing, malformed, or asks for something that is not supported.
         """
+        _refuse_prompts(files)
         transformer = _transformer(files)
         modules: list[torch.nn.Module] = [transformer]
         for path, kind in _pipeline(files):
@@ -107,10 +108,16 @@ def _file(files: Files, name: str) -> memoryview:
     return files[name]
 
 
+def _refuse_prompts(files: Files) -> None:
+    """Refuse a model that silently puts words before each text: its vectors would not be those of the text alone."""
+    name = "config_sentence_transformers.json"
+    if parse_object(files.get(name, memoryview(b"{}")), name).get("default_prompt_name") is not None:
+        raise ModelFormatError("a default prompt is not supported", code="MODULE_UNSUPPORTED")
+
+
 def _pipeline(files: Files) -> list[tuple[str, str]]:
     """Return (folder, class name) of the modules after the transformer, in order."""
-    listing = parse_object(b'{"modules":' + bytes(_file(files, "modules.json")) + b"}", "modules.json")["modules"]
-    match listing:
+    match parse_value(_file(files, "modules.json"), "modules.json"):
         case [{"path": "", "type": str() as first}, *rest] if (
             first.endswith(".Transformer") and len(rest) < _MODULE_LISTS
         ):

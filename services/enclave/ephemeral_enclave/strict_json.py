@@ -9,19 +9,29 @@ MAX_JSON_BYTES: Final = 8 * 1024 * 1024
 
 
 def parse_object(raw: bytes | memoryview, what: str, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, object]:
-    """Parse one JSON object.
+    """Parse one JSON object; see parse_value().
 
     Raises:
-        ModelFormatError: too large, not UTF-8, not JSON, nested too deeply, a duplicate key, NaN, or not an object.
+        ModelFormatError: as parse_value(), or not an object.
+    """
+    value = parse_value(raw, what, max_bytes=max_bytes)
+    if not isinstance(value, dict):
+        raise ModelFormatError(f"{what} is not a JSON object", code="JSON_MALFORMED")
+    return value
+
+
+def parse_value(raw: bytes | memoryview, what: str, *, max_bytes: int = MAX_JSON_BYTES) -> object:
+    """Parse one JSON value.
+
+    Raises:
+        ModelFormatError: too large, not UTF-8, not JSON, nested too deeply, a duplicate key, or NaN.
     """
     if len(raw) > max_bytes:
         raise ModelFormatError(f"{what} has {len(raw)} bytes, at most {max_bytes} are read", code="JSON_TOO_LARGE")
     try:
-        value = json.loads(str(raw, "utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value: object = json.loads(str(raw, "utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{what} is not strict JSON: {error}", code="JSON_MALFORMED") from None
-    if not isinstance(value, dict):
-        raise ModelFormatError(f"{what} is not a JSON object", code="JSON_MALFORMED")
     return value
 
 
