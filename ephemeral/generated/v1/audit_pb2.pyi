@@ -35,6 +35,8 @@ class _AuditKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """The enclave gave up; reason says why."""
     AUDIT_KIND_STOPPED: _AuditKind.ValueType  # 5
     """The enclave stops."""
+    AUDIT_KIND_MODEL_FAILED: _AuditKind.ValueType  # 6
+    """A model may not be loaded; reason says why. Others still may."""
 
 class AuditKind(_AuditKind, metaclass=_AuditKindEnumTypeWrapper):
     """Kinds of events."""
@@ -51,6 +53,8 @@ AUDIT_KIND_BOOT_FAILED: AuditKind.ValueType  # 4
 """The enclave gave up; reason says why."""
 AUDIT_KIND_STOPPED: AuditKind.ValueType  # 5
 """The enclave stops."""
+AUDIT_KIND_MODEL_FAILED: AuditKind.ValueType  # 6
+"""A model may not be loaded; reason says why. Others still may."""
 global___AuditKind = AuditKind
 
 @typing.final

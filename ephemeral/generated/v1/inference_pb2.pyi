@@ -70,6 +70,7 @@ class InferenceRequest(google.protobuf.message.Message):
     MANIFEST_DIGEST_FIELD_NUMBER: builtins.int
     EMBED_FIELD_NUMBER: builtins.int
     GENERATE_FIELD_NUMBER: builtins.int
+    DESCRIBE_FIELD_NUMBER: builtins.int
     salt: builtins.bytes
     """Random bytes that make the receipt's request hash a commitment, 32. Zone: sealed."""
     model_id: builtins.str
@@ -84,6 +85,10 @@ class InferenceRequest(google.protobuf.message.Message):
     def generate(self) -> global___GenerateRequest:
         """Generate text. Zone: sealed."""
 
+    @property
+    def describe(self) -> global___DescribeRequest:
+        """Say what the model and the enclave are. Zone: sealed."""
+
     def __init__(
         self,
         *,
@@ -92,10 +97,11 @@ class InferenceRequest(google.protobuf.message.Message):
         manifest_digest: builtins.bytes = ...,
         embed: global___EmbedRequest | None = ...,
         generate: global___GenerateRequest | None = ...,
+        describe: global___DescribeRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["embed", b"embed", "generate", b"generate", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embed", b"embed", "generate", b"generate", "manifest_digest", b"manifest_digest", "model_id", b"model_id", "salt", b"salt", "task", b"task"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["task", b"task"]) -> typing.Literal["embed", "generate"] | None: ...
+    def HasField(self, field_name: typing.Literal["describe", b"describe", "embed", b"embed", "generate", b"generate", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["describe", b"describe", "embed", b"embed", "generate", b"generate", "manifest_digest", b"manifest_digest", "model_id", b"model_id", "salt", b"salt", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["task", b"task"]) -> typing.Literal["embed", "generate", "describe"] | None: ...
 
 global___InferenceRequest = InferenceRequest
 
@@ -142,6 +148,18 @@ class GenerateRequest(google.protobuf.message.Message):
 global___GenerateRequest = GenerateRequest
 
 @typing.final
+class DescribeRequest(google.protobuf.message.Message):
+    """Asks what the model is and what the enclave was built from. Runs nothing, so its answer has no receipt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DescribeRequest = DescribeRequest
+
+@typing.final
 class InferenceResponse(google.protobuf.message.Message):
     """Plaintext of a response frame."""
 
@@ -152,8 +170,8 @@ class InferenceResponse(google.protobuf.message.Message):
     result: builtins.bytes
     """Serialised InferenceResult; the receipt hashes these exact bytes. Zone: sealed."""
     receipt: builtins.bytes
-    """AIR v1 receipt (COSE_Sign1) over request and result, at most 65,536 bytes; empty beside a failure and in every chunk
-    of a stream but the last. Zone: sealed.
+    """AIR v1 receipt (COSE_Sign1) over request and result, at most 65,536 bytes; empty beside a failure or a description
+    and in every chunk of a stream but the last. Zone: sealed.
     """
     def __init__(
         self,
@@ -175,6 +193,7 @@ class InferenceResult(google.protobuf.message.Message):
     EMBED_FIELD_NUMBER: builtins.int
     GENERATE_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    DESCRIBE_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
     salt: builtins.bytes
     """Random bytes that make the receipt's response hash a commitment, 32. Zone: sealed."""
@@ -191,6 +210,10 @@ class InferenceResult(google.protobuf.message.Message):
         """Why there is no result. Zone: sealed."""
 
     @property
+    def describe(self) -> global___DescribeResult:
+        """What the model and the enclave are. Zone: sealed."""
+
+    @property
     def timings(self) -> global___Timings:
         """Where the time went. Zone: sealed."""
 
@@ -201,11 +224,12 @@ class InferenceResult(google.protobuf.message.Message):
         embed: global___EmbedResult | None = ...,
         generate: global___GenerateDelta | None = ...,
         failure: global___Failure | None = ...,
+        describe: global___DescribeResult | None = ...,
         timings: global___Timings | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["embed", b"embed", "failure", b"failure", "generate", b"generate", "outcome", b"outcome", "timings", b"timings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embed", b"embed", "failure", b"failure", "generate", b"generate", "outcome", b"outcome", "salt", b"salt", "timings", b"timings"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["embed", "generate", "failure"] | None: ...
+    def HasField(self, field_name: typing.Literal["describe", b"describe", "embed", b"embed", "failure", b"failure", "generate", b"generate", "outcome", b"outcome", "timings", b"timings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["describe", b"describe", "embed", b"embed", "failure", b"failure", "generate", b"generate", "outcome", b"outcome", "salt", b"salt", "timings", b"timings"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["embed", "generate", "failure", "describe"] | None: ...
 
 global___InferenceResult = InferenceResult
 
@@ -256,6 +280,61 @@ class GenerateDelta(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["text", b"text"]) -> None: ...
 
 global___GenerateDelta = GenerateDelta
+
+@typing.final
+class DescribeResult(google.protobuf.message.Message):
+    """What the model and the enclave are; each part hashes to a digest in the attestation document."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MANIFEST_FIELD_NUMBER: builtins.int
+    BUILD_FIELD_NUMBER: builtins.int
+    manifest: builtins.bytes
+    """The model's signed manifest (COSE_Sign1), the exact bytes the enclave verified. Zone: sealed."""
+    @property
+    def build(self) -> global___BuildInfo:
+        """What the attested build digest is the hash of. Zone: sealed."""
+
+    def __init__(
+        self,
+        *,
+        manifest: builtins.bytes = ...,
+        build: global___BuildInfo | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["build", b"build"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["build", b"build", "manifest", b"manifest"]) -> None: ...
+
+global___DescribeResult = DescribeResult
+
+@typing.final
+class BuildInfo(google.protobuf.message.Message):
+    """What an enclave was built from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
+    ENCLAVE_VERSION_FIELD_NUMBER: builtins.int
+    LIBRARIES_FIELD_NUMBER: builtins.int
+    CONFIGURATION_FIELD_NUMBER: builtins.int
+    protocol_version: builtins.str
+    """Version of ephemeralml-protocol. Zone: sealed."""
+    enclave_version: builtins.str
+    """Version of ephemeralml-enclave. Zone: sealed."""
+    libraries: builtins.bytes
+    """Fingerprint of the versions of its computing libraries, SHA-256, 32 bytes. Zone: sealed."""
+    configuration: builtins.bytes
+    """SHA-256 of the configuration file in the image, 32 bytes. Zone: sealed."""
+    def __init__(
+        self,
+        *,
+        protocol_version: builtins.str = ...,
+        enclave_version: builtins.str = ...,
+        libraries: builtins.bytes = ...,
+        configuration: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["configuration", b"configuration", "enclave_version", b"enclave_version", "libraries", b"libraries", "protocol_version", b"protocol_version"]) -> None: ...
+
+global___BuildInfo = BuildInfo
 
 @typing.final
 class Failure(google.protobuf.message.Message):

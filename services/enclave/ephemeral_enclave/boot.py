@@ -19,11 +19,10 @@ from ephemeral.protocol import (
     SESSION_IDLE,
     SESSION_LIFETIME,
 )
-from ephemeral.trusted.attestation import SessionBinding
-from ephemeral.trusted.cbor import encode
+from ephemeral.trusted.attestation import SessionBinding, build_digest
 from ephemeral.trusted.handshake import Identity
 from ephemeral.trusted.manifest import model_set_digest
-from ephemeral.wire import AuditKind, BootContents, ModelSource, SessionLimits
+from ephemeral.wire import AuditKind, BootContents, BuildInfo, ModelSource, SessionLimits
 from ephemeral_enclave import sentence_transformer
 from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.config import EnclaveConfig
@@ -60,14 +59,22 @@ class BootedEnclave:
         return Identity(self.keys.identity, LIMITS, [model.served for model in self.models.values()])
 
     @property
+    def build(self) -> BuildInfo:
+        """What the attested build digest is the hash of."""
+        return build_info(self.config)
+
+    @property
     def binding(self) -> SessionBinding:
         """What every session document attests beside the receipt key."""
         served = (model.served for model in self.models.values())
+        build = self.build
         return SessionBinding(
             identity_key=self.keys.identity.verifying_key,
             boot_config_digest=self.boot_config_digest,
             model_set_digest=model_set_digest((s.model_id, s.version, s.manifest_digest) for s in served),
-            build_digest=build_digest(self.config),
+            build_digest=build_digest(
+                build.protocol_version, build.enclave_version, build.libraries, build.configuration
+            ),
         )
 
     def attest(self, nonce: bytes | None) -> bytes:
@@ -81,10 +88,14 @@ class BootedEnclave:
         )
 
 
-def build_digest(config: EnclaveConfig) -> bytes:
-    """Return SHA-256 over what this build is: protocol library, enclave, computing libraries, baked configuration."""
-    ours = [version("ephemeralml-protocol"), version("ephemeralml-enclave")]
-    return hashlib.sha256(encode([*ours, sentence_transformer.fingerprint(), config.digest])).digest()
+def build_info(config: EnclaveConfig) -> BuildInfo:
+    """Return what this build is: protocol library, enclave, computing libraries, baked configuration."""
+    return BuildInfo(
+        protocol_version=version("ephemeralml-protocol"),
+        enclave_version=version("ephemeralml-enclave"),
+        libraries=sentence_transformer.fingerprint(),
+        configuration=config.digest,
+    )
 
 
 async def boot(config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail) -> BootedEnclave:
@@ -111,11 +122,25 @@ async def _boot(
     probe = await asyncio.to_thread(
         lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=None, nonce=None)
     )
-    models: dict[str, LoadedModel] = {}
-    for source in parse_boot_config(contents):
-        models[source.model_id] = await load_model(source, config, module, host)
-        await trail.record(AuditKind.AUDIT_KIND_MODEL_LOADED, model_id=source.model_id)
+    models = await _load_models(parse_boot_config(contents), config, module, host, trail)
     return BootedEnclave(config, keys, module, measure(probe), models, hashlib.sha256(contents).digest())
+
+
+async def _load_models(
+    sources: list[ModelSource], config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail
+) -> dict[str, LoadedModel]:
+    """Load what may be loaded: one model's fault is its own, unless no other is left to serve."""
+    models: dict[str, LoadedModel] = {}
+    for source in sources:
+        try:
+            models[source.model_id] = await load_model(source, config, module, host)
+        except EphemeralError as error:
+            await trail.record(AuditKind.AUDIT_KIND_MODEL_FAILED, reason=error.code, model_id=source.model_id)
+            if not models and source is sources[-1]:
+                raise
+        else:
+            await trail.record(AuditKind.AUDIT_KIND_MODEL_LOADED, model_id=source.model_id)
+    return models
 
 
 def parse_boot_config(raw: bytes) -> list[ModelSource]:

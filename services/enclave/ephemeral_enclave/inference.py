@@ -9,6 +9,7 @@ from ephemeral.errors import RequestRefused
 from ephemeral.protocol import MAX_FRAME_BYTES, SALT_BYTES, SHA256_BYTES
 from ephemeral.trusted.channel import Request
 from ephemeral.wire import (
+    DescribeResult,
     EmbedResult,
     Failure,
     FailureCode,
@@ -33,6 +34,7 @@ class Inference:
 
     def __init__(self, enclave: BootedEnclave, batcher: Batcher) -> None:
         self._models = enclave.models
+        self._build = enclave.build
         self._batcher = batcher
         self._receipts = ReceiptIssuer(enclave)
 
@@ -45,6 +47,8 @@ class Inference:
         try:
             inference = parse_request(request.message)
             model = self._model(inference)
+            if inference.HasField("describe"):
+                return self._description(model)
             _fit(inference, model)
             computed = await self._batcher.submit(model.engine, inference.embed.texts)
         except RequestRefused as refusal:
@@ -52,6 +56,12 @@ class Inference:
         result = _result(computed).SerializeToString(deterministic=True)
         receipt = self._receipts.issue(session, request.sequence, model, request.message, result, computed.compute_us)
         return InferenceResponse(result=result, receipt=receipt).SerializeToString(deterministic=True)
+
+    def _description(self, model: LoadedModel) -> bytes:
+        """What is described was attested already, and nothing ran: no receipt."""
+        described = DescribeResult(manifest=model.verified.raw, build=self._build)
+        result = InferenceResult(salt=secrets.token_bytes(SALT_BYTES), describe=described)
+        return _unreceipted(result)
 
     def _model(self, inference: InferenceRequest) -> LoadedModel:
         model = self._models.get(inference.model_id)
@@ -83,9 +93,11 @@ def parse_request(message: bytes) -> InferenceRequest:
         raise RequestRefused("the request is malformed", code="INVALID_REQUEST") from None
     if len(request.salt) != SALT_BYTES or len(request.manifest_digest) not in (0, SHA256_BYTES):
         raise RequestRefused("the request's salt or manifest digest has the wrong length", code="INVALID_REQUEST")
-    if request.WhichOneof("task") != "embed":
+    task = request.WhichOneof("task")
+    if task not in ("embed", "describe"):
         raise RequestRefused("this enclave computes embeddings only", code="UNSUPPORTED_TASK")
-    _bound(list(request.embed.texts))
+    if task == "embed":
+        _bound(list(request.embed.texts))
     return request
 
 
@@ -114,5 +126,8 @@ def _result(computed: Computed) -> InferenceResult:
 
 def _failure(refusal: RequestRefused) -> bytes:
     failure = Failure(code=FailureCode.Value(f"FAILURE_CODE_{refusal.code}"), detail=refusal.detail)
-    result = InferenceResult(salt=secrets.token_bytes(SALT_BYTES), failure=failure)
+    return _unreceipted(InferenceResult(salt=secrets.token_bytes(SALT_BYTES), failure=failure))
+
+
+def _unreceipted(result: InferenceResult) -> bytes:
     return InferenceResponse(result=result.SerializeToString(deterministic=True)).SerializeToString(deterministic=True)

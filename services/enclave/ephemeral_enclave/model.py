@@ -1,5 +1,6 @@
 """One model from its signed manifest to a built engine: verified, released, decrypted in memory, never on disk."""
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from ephemeral.trusted.secrets import SecretBytes
 from ephemeral.wire import ModelSource, ServedModel
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.engine import Engine
+from ephemeral_enclave.fetch import fetch_object
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import SecurityModule
 from ephemeral_enclave.release import release_data_key
@@ -95,6 +97,7 @@ async def fetch_plaintext(verified: VerifiedManifest, data_key: SecretBytes, hos
             f"the model has {size} bytes, at most {MAX_MODEL_BYTES} are loaded", code="MODEL_TOO_LARGE"
         )
     opener = ContainerOpener(manifest.container, size, data_key)
-    async for part in host.fetch(manifest.container.key, 0, manifest.container.size, etag=""):
-        opener.push(part)
+    async with aclosing(fetch_object(host, manifest.container.key, manifest.container.size)) as pieces:
+        async for piece in pieces:
+            opener.push(piece)
     return opener.finish()

@@ -3,28 +3,41 @@
 import asyncio
 from hmac import compare_digest
 
-from ephemeral.errors import ForgedRelease
+from ephemeral.errors import ForgedRelease, KmsUnavailable
 from ephemeral.protocol import DEK_BYTES
 from ephemeral.trusted.attestation import KmsBinding
 from ephemeral.trusted.cms import RecipientKey
 from ephemeral.trusted.manifest import VerifiedManifest, dek_commitment
 from ephemeral.trusted.secrets import SecretBytes
+from ephemeral_enclave.fetch import ATTEMPTS, pause
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import SecurityModule
 
 
 async def release_data_key(verified: VerifiedManifest, module: SecurityModule, host: HostClient) -> SecretBytes:
-    """Obtain the data key that the signed manifest commits to.
+    """Obtain the data key that the signed manifest commits to, trying again while KMS is unavailable.
+
+    Raises:
+        KmsDenied: KMS refuses; not tried again.
+        KmsUnavailable: KMS did not answer after some attempts.
+        ForgedRelease: the answer is no such key; one error, without detail, and not tried again.
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return await _release(verified, module, host)
+        except KmsUnavailable:
+            await pause(attempt)
+    return await _release(verified, module, host)
+
+
+async def _release(verified: VerifiedManifest, module: SecurityModule, host: HostClient) -> SecretBytes:
+    """Make one attempt.
 
     1. make an RSA key that opens one answer and no second
     2. attest it, for this manifest and for this purpose only
     3. let KMS decide; the host forwards the call with its own credentials
     4. open the answer: anybody could have made it, since the RSA key is public
     5. so compare it with the commitment in the signed manifest before it is used for anything
-
-    Raises:
-        KmsDenied, KmsUnavailable: step 3.
-        ForgedRelease: step 4 or 5; one error, without detail.
     """
     manifest = verified.manifest
     recipient = await asyncio.to_thread(RecipientKey.generate)  # 1
