@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ephemeral.errors import KmsUnavailable, ObjectMissing, StorageError, StorageUnavailable
 from ephemeral.trusted.attestation import parse_document
@@ -12,6 +14,8 @@ from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.boot import boot
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.model import load_model
+from ephemeral_enclave.report import StartupReport
+from ephemeral_enclave.server import serving
 from tests.support.cloud import Cloud, running_cloud
 from tests.support.hostile_services import HostileServices, hostile_services
 from tests.support.simulated_kms import MODEL_ID
@@ -36,7 +40,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def load(cloud: Cloud, address: str) -> None:
     async with cloud.host(address) as host:
-        await load_model(cloud.source, cloud.config(), cloud.module(), host)
+        await load_model(cloud.source, cloud.config(), cloud.module(), host, StartupReport())
 
 
 @pytest.mark.usefixtures("small_ranges")
@@ -123,15 +127,36 @@ class RecordingTrail(AuditTrail):
 
 
 async def test_model_that_may_not_load_leaves_the_others_serving(cloud: Cloud, faulty: HostileServices) -> None:
+    ports: list[int] = []
     sources = [ModelSource(model_id="other", manifest_key="none.cose"), cloud.source]
     contents = BootContents(models=sources).SerializeToString(deterministic=True)
     faulty.on_boot_config = lambda _honest: BootConfig(contents=contents)
     async with cloud.host(faulty.address) as host:
         trail = RecordingTrail(host)
         enclave = await boot(cloud.config(faulty.address), cloud.module(), host, trail)
+        async with serving(enclave, lambda server: ports.append(server.add_insecure_port("127.0.0.1:0"))):
+            health = {name: await status(ports[0], name) for name in ("", f"models/{MODEL_ID}", "models/other")}
+    assert health == {"": "SERVING", f"models/{MODEL_ID}": "SERVING", "models/other": "NOT_SERVING"}
     assert list(enclave.models) == [MODEL_ID]
+    assert enclave.refused == {"other": "OBJECT_MISSING"}
     assert ("AUDIT_KIND_MODEL_FAILED", "OBJECT_MISSING", "other") in trail.kept
     assert trail.kept[-1] == ("AUDIT_KIND_SERVING", "", "")
+
+
+async def status(port: int, service: str) -> str:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+async def test_report_names_each_stage_with_its_time_and_bytes(cloud: Cloud) -> None:
+    report = StartupReport()
+    async with cloud.host() as host:
+        await load_model(cloud.source, cloud.config(), cloud.module(), host, report)
+    assert [stage.name for stage in report.stages] == ["manifest", "kms", "fetch", "decrypt", "load"]
+    assert all(stage.milliseconds > 0 and stage.model_id == MODEL_ID for stage in report.stages)
+    assert report.stages[2].bytes == cloud.manifest.container.size
+    assert report.lines()[0].startswith(f"boot manifest {MODEL_ID}: ")
 
 
 async def test_boot_without_any_model_fails_with_the_reason(cloud: Cloud, faulty: HostileServices) -> None:

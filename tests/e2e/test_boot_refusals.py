@@ -32,6 +32,7 @@ from ephemeral_devstack.processes import ZoneProcess
 from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.boot import BootedEnclave, boot
 from ephemeral_enclave.model import load_model
+from ephemeral_enclave.report import StartupReport
 from tests.support.cloud import Cloud, running_cloud
 from tests.support.hostile_services import HostileServices, hostile_services
 from tests.support.simulated_kms import MODEL_ID, PCRS
@@ -69,7 +70,9 @@ async def refused(
     """Load the model in vain; return the reason's code."""
     async with cloud.host(host) as client:
         with pytest.raises(error) as caught:
-            await load_model(source or cloud.source, cloud.config(floor=floor), cloud.module(nsm), client)
+            await load_model(
+                source or cloud.source, cloud.config(floor=floor), cloud.module(nsm), client, StartupReport()
+            )
     return caught.value.code
 
 
@@ -120,7 +123,7 @@ class TestKms:
     async def test_outage_is_retried_and_then_named(self, cloud: Cloud) -> None:
         cloud.kms.plan({"operation": "Decrypt", "nth": 1, "fault": "error500"})
         async with cloud.host() as host:
-            assert await load_model(cloud.source, cloud.config(), cloud.module(), host)
+            assert await load_model(cloud.source, cloud.config(), cloud.module(), host, StartupReport())
 
     async def test_wrapped_key_of_another_data_key(self, cloud: Cloud) -> None:
         cloud.kms.plan({"operation": "Decrypt", "nth": 1, "fault": "swap_wrapped_key"})
@@ -142,7 +145,7 @@ class TestKms:
             liar.on_decrypt_answer = lambda _a, answer=answer: KmsDecryptResponse(ciphertext_for_recipient=answer)
             async with cloud.host(liar.address) as host:
                 with pytest.raises(ForgedRelease) as caught:
-                    await load_model(cloud.source, cloud.config(), cloud.module(), host)
+                    await load_model(cloud.source, cloud.config(), cloud.module(), host, StartupReport())
             texts.add((str(caught.value), caught.value.code))
         assert len(texts) == 1
 
@@ -155,7 +158,7 @@ class TestKms:
 
         liar.on_decrypt_answer = replay
         async with cloud.host(liar.address) as host:
-            await load_model(cloud.source, cloud.config(), cloud.module(), host)
+            await load_model(cloud.source, cloud.config(), cloud.module(), host, StartupReport())
         assert await refused(cloud, ForgedRelease, host=liar.address)
 
     async def test_host_that_changes_the_call(self, cloud: Cloud, liar: HostileServices) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -31,6 +32,7 @@ from ephemeral_enclave.keys import EnclaveKeys
 from ephemeral_enclave.measurement import SelfMeasurement, measure
 from ephemeral_enclave.model import LoadedModel, load_model
 from ephemeral_enclave.nsm import SecurityModule
+from ephemeral_enclave.report import StartupReport
 
 LIMITS: Final = SessionLimits(
     lifetime_seconds=int(SESSION_LIFETIME.total_seconds()),
@@ -51,7 +53,9 @@ class BootedEnclave:
     module: SecurityModule
     measured: SelfMeasurement
     models: Mapping[str, LoadedModel]
+    refused: Mapping[str, str]  # model id to reason code
     boot_config_digest: bytes
+    report: StartupReport
 
     @property
     def identity(self) -> Identity:
@@ -119,28 +123,35 @@ async def _boot(
     config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail, contents: bytes
 ) -> BootedEnclave:
     keys = EnclaveKeys()
-    probe = await asyncio.to_thread(
-        lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=None, nonce=None)
+    report = StartupReport()
+    with report.stage("attestation"):
+        probe = await asyncio.to_thread(
+            lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=None, nonce=None)
+        )
+    load = partial(load_model, config=config, module=module, host=host, report=report)
+    models, refused = await _load_models(parse_boot_config(contents), load, trail)
+    return BootedEnclave(
+        config, keys, module, measure(probe), models, refused, hashlib.sha256(contents).digest(), report
     )
-    models = await _load_models(parse_boot_config(contents), config, module, host, trail)
-    return BootedEnclave(config, keys, module, measure(probe), models, hashlib.sha256(contents).digest())
 
 
 async def _load_models(
-    sources: list[ModelSource], config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail
-) -> dict[str, LoadedModel]:
+    sources: list[ModelSource], load: Callable[[ModelSource], Awaitable[LoadedModel]], trail: AuditTrail
+) -> tuple[dict[str, LoadedModel], dict[str, str]]:
     """Load what may be loaded: one model's fault is its own, unless no other is left to serve."""
     models: dict[str, LoadedModel] = {}
+    refused: dict[str, str] = {}
     for source in sources:
         try:
-            models[source.model_id] = await load_model(source, config, module, host)
+            models[source.model_id] = await load(source)
         except EphemeralError as error:
+            refused[source.model_id] = error.code
             await trail.record(AuditKind.AUDIT_KIND_MODEL_FAILED, reason=error.code, model_id=source.model_id)
             if not models and source is sources[-1]:
                 raise
         else:
             await trail.record(AuditKind.AUDIT_KIND_MODEL_LOADED, model_id=source.model_id)
-    return models
+    return models, refused
 
 
 def parse_boot_config(raw: bytes) -> list[ModelSource]:

@@ -16,6 +16,7 @@ from ephemeral_enclave.fetch import fetch_object
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import SecurityModule
 from ephemeral_enclave.release import release_data_key
+from ephemeral_enclave.report import Stage, StartupReport, timed
 from ephemeral_enclave.sentence_transformer import ARCHITECTURE, SentenceTransformerEngine
 
 MAX_MODEL_BYTES: Final = 16 * 1024**3
@@ -36,7 +37,7 @@ class LoadedModel:
 
 
 async def load_model(
-    source: ModelSource, config: EnclaveConfig, module: SecurityModule, host: HostClient
+    source: ModelSource, config: EnclaveConfig, module: SecurityModule, host: HostClient, report: StartupReport
 ) -> LoadedModel:
     """Load one model; the host only says where it lies.
 
@@ -50,14 +51,19 @@ async def load_model(
         ReleaseError: step 2.
         StorageError: the host could not deliver.
     """
-    verified = await fetch_manifest(source, config, host)  # 1
+    model_id = source.model_id
+    with report.stage("manifest", model_id):
+        verified = await fetch_manifest(source, config, host)  # 1
     if verified.manifest.architecture != ARCHITECTURE:
         text = f"architecture {verified.manifest.architecture!r} is not supported"
         raise ModelFormatError(text, code="ARCHITECTURE_UNSUPPORTED")
-    with await release_data_key(verified, module, host) as data_key:  # 2
-        plaintext = await fetch_plaintext(verified, data_key, host)  # 3
-    files = split_files(plaintext, verified.manifest.files)
-    return LoadedModel(verified, SentenceTransformerEngine.from_files(files))  # 4
+    with report.stage("kms", model_id):
+        data_key = await release_data_key(verified, module, host)  # 2
+    with data_key:
+        plaintext = await fetch_plaintext(verified, data_key, host, report)  # 3
+    with report.stage("load", model_id):
+        files = split_files(plaintext, verified.manifest.files)
+        return LoadedModel(verified, SentenceTransformerEngine.from_files(files))  # 4
 
 
 async def fetch_manifest(source: ModelSource, config: EnclaveConfig, host: HostClient) -> VerifiedManifest:
@@ -83,7 +89,9 @@ async def fetch_manifest(source: ModelSource, config: EnclaveConfig, host: HostC
     return verified
 
 
-async def fetch_plaintext(verified: VerifiedManifest, data_key: SecretBytes, host: HostClient) -> memoryview:
+async def fetch_plaintext(
+    verified: VerifiedManifest, data_key: SecretBytes, host: HostClient, report: StartupReport
+) -> memoryview:
     """Stream the container through verification and decryption into one buffer.
 
     Raises:
@@ -91,13 +99,17 @@ async def fetch_plaintext(verified: VerifiedManifest, data_key: SecretBytes, hos
         StorageError: the host could not deliver.
     """
     manifest = verified.manifest
-    size = sum(file.size for file in manifest.files)
-    if size > MAX_MODEL_BYTES:
-        raise ModelFormatError(
-            f"the model has {size} bytes, at most {MAX_MODEL_BYTES} are loaded", code="MODEL_TOO_LARGE"
-        )
-    opener = ContainerOpener(manifest.container, size, data_key)
-    async with aclosing(fetch_object(host, manifest.container.key, manifest.container.size)) as pieces:
-        async for piece in pieces:
-            opener.push(piece)
-    return opener.finish()
+    if manifest.plaintext_size > MAX_MODEL_BYTES:
+        text = f"the model has {manifest.plaintext_size} bytes, at most {MAX_MODEL_BYTES} are loaded"
+        raise ModelFormatError(text, code="MODEL_TOO_LARGE")
+    opener = ContainerOpener(manifest.container, manifest.plaintext_size, data_key)
+    with report.stage("fetch", manifest.model_id) as fetching:
+        fetching.bytes = manifest.container.size
+        # Decryption runs while the next ranges are on their way: its time is part of the stage above.
+        decrypting = Stage("decrypt", manifest.model_id, bytes=manifest.plaintext_size)
+        async with aclosing(fetch_object(host, manifest.container.key, manifest.container.size)) as pieces:
+            async for piece in pieces:
+                with timed(decrypting):
+                    opener.push(piece)
+        report.stages.append(decrypting)
+        return opener.finish()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -69,6 +69,7 @@ async def _live(config: EnclaveConfig, module: SecurityModule, extend: Extend | 
     async with HostClient.connect(config.host) as host:
         trail = AuditTrail(host)
         enclave = await boot(config, module, host, trail)
+        print(*enclave.report.lines(), sep="\n", file=sys.stderr, flush=True)  # noqa: T201
         try:
             async with serving(enclave, extend):
                 models, mode = ",".join(sorted(enclave.models)), enclave.measured.security_mode
@@ -94,7 +95,7 @@ async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> Async
     async with AsyncExitStack() as stack:
         _bind(server, await _local(enclave.config.listen, stack))
         await server.start()
-        await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        await _set_health(checks, enclave)
         expiry = asyncio.create_task(sessions.keep_expiring())
         try:
             yield
@@ -103,6 +104,15 @@ async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> Async
             await checks.enter_graceful_shutdown()
             await server.stop(_GRACE_SECONDS)
             batcher.close()
+
+
+async def _set_health(checks: Any, enclave: BootedEnclave) -> None:  # noqa: ANN401  # the stubs lack the type
+    """Say that the enclave serves, and of each model whether it does; why one does not stands in the audit log."""
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    for model_id in enclave.models:
+        await checks.set(f"models/{model_id}", health_pb2.HealthCheckResponse.SERVING)
+    for model_id in enclave.refused:
+        await checks.set(f"models/{model_id}", health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 async def _local(address: Address, stack: AsyncExitStack) -> Address:
