@@ -61,6 +61,23 @@ def test_what_is_no_code_and_no_name_is_refused_and_not_written(tmp_path: Path, 
     assert len(path.read_text().splitlines()) == 1
 
 
+def test_log_is_rotated_by_size_and_no_line_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    log = AuditLog(path, most_bytes=1024, kept_files=2)
+    for number in range(200):
+        log.append({"sequence": number})
+    log.close()
+    files = [path.with_name("audit.log.2"), path.with_name("audit.log.1"), path]
+    assert sorted(tmp_path.iterdir()) == sorted(path for path in files if path.exists())
+    numbers = [
+        json.loads(line)["sequence"] for file in files if file.exists() for line in file.read_text().splitlines()
+    ]
+    assert numbers == list(range(200 - len(numbers), 200))
+    assert all(
+        stat.S_IMODE(file.stat().st_mode) == 0o600 and file.stat().st_size <= 1024 for file in files if file.exists()
+    )
+
+
 def test_one_call_cannot_fill_the_disk(tmp_path: Path) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         publish(tmp_path / "audit.log", *[LOADED] * 1_001)

@@ -1,14 +1,16 @@
 """AuditService: keeps the enclave's security events as JSON lines. They carry codes and names, never content."""
 
+import contextlib
 import json
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc
 
@@ -18,24 +20,39 @@ from ephemeral.wire import AuditEvent, AuditKind, AuditServiceServicer, PublishS
 
 _log = logging.getLogger(__name__)
 
+MAX_BYTES: Final = 10 * 1024 * 1024
+KEPT_FILES: Final = 5
 _MAX_EVENTS: Final = 1_000  # in one call
 _REASON: Final = re.compile(r"[A-Z0-9_:]{0,64}", re.ASCII)
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9._/-]{0,128}", re.ASCII)
 _KIND_PREFIX: Final = "AUDIT_KIND_"
 
 
-class AuditLog:
-    """Appends one JSON object per line to a file of the owner's, or to the program's log."""
+class _OwnersFile(RotatingFileHandler):
+    """A rotating file that only its owner reads, and that raises what goes wrong."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Open the file, so that a wrong path is noticed at start.
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="utf-8", opener=_private)
+
+    def handleError(self, record: logging.LogRecord) -> NoReturn:  # noqa: ARG002, N802 - logging's own signature
+        raise  # noqa: PLE0704 - logging calls this from its except block
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+class AuditLog:
+    """Appends one JSON object per line to a file of the owner's, rotated by size, or to the program's log."""
+
+    def __init__(self, path: Path | None, *, most_bytes: int = MAX_BYTES, kept_files: int = KEPT_FILES) -> None:
+        """Open the file, so that a wrong path is noticed at start; at `most_bytes` it becomes `path`.1, and so on.
 
         Raises:
             ConfigError: the file cannot be opened for appending.
         """
-        self._lock = threading.Lock()
         try:
-            self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = None if path is None else _OwnersFile(path, maxBytes=most_bytes, backupCount=kept_files)
         except OSError as error:
             raise ConfigError(f"cannot append to the audit log {path}: {error.strerror}") from None
 
@@ -48,14 +65,14 @@ class AuditLog:
         line = json.dumps(record, ensure_ascii=True, separators=(",", ":"))
         if self._file is None:
             _log.info("audit %s", line)
-            return
-        with self._lock:  # one write per line: a reader never sees half of one
-            os.write(self._file, line.encode() + b"\n")
+        else:
+            self._file.handle(logging.makeLogRecord({"msg": line}))  # takes the handler's lock: one line at a time
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            os.close(self._file)
+            with contextlib.suppress(OSError):  # what a full disk did not take was counted as lost already
+                self._file.close()
             self._file = None
 
 

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ephemeral.errors import AddressError, ConfigError
 from ephemeral.protocol import ENCLAVE_VSOCK_PORT, HOST_VSOCK_PORT, MAX_MODELS
 from ephemeral.transport import Address, Scheme, SpliceLimits
+from ephemeral_host.audit import KEPT_FILES, MAX_BYTES
 
 PREFIX: Final = "EPHEMERALML_"
 _FIRST_GUEST_CID: Final = 16  # what nitro-cli gives an enclave unless told otherwise
@@ -79,6 +80,11 @@ class HostConfig(BaseSettings):
     """Where the host's services for the enclave listen."""
     audit_log: Path | None = None
     """File the enclave's audit events are appended to; the log on stderr when unset."""
+
+    audit_log_bytes: Annotated[int, Field(ge=4096, le=2**40)] = MAX_BYTES
+    """Size at which the audit log is rotated."""
+    audit_log_files: Annotated[int, Field(ge=1, le=1000)] = KEPT_FILES
+    """Rotated audit logs that are kept."""
 
     max_connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     max_connections_per_peer: Annotated[int, Field(ge=1, le=65_536)] = 64

@@ -70,7 +70,8 @@ class Services:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        audit = AuditLog(self._config.audit_log)
+        config = self._config
+        audit = AuditLog(config.audit_log, most_bytes=config.audit_log_bytes, kept_files=config.audit_log_files)
         self._stack.callback(audit.close)
         listening = self._stack.enter_context(listen(self._config.services))
         self._address = Address.of(listening)
