@@ -41,7 +41,7 @@ def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option
     return [
         *_message_options(max_message_bytes),
         ("grpc.so_reuseport", 0),  # else a second process can bind the same port and take half the connections
-        ("grpc.max_concurrent_streams", 128),  # unlimited by default; bounds rapid reset (CVE-2023-44487)
+        ("grpc.max_concurrent_streams", 32),  # unlimited by default; bounds rapid reset (CVE-2023-44487)
         ("grpc.max_allowed_incoming_connections", 1024),
         ("grpc.max_metadata_size", 4096),
         ("grpc.absolute_max_metadata_size", 8192),

@@ -11,7 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ephemeral.errors import ConfigError, MeasurementMismatch, RequestRefused, SessionUnknown
-from ephemeral.protocol import Method
+from ephemeral.protocol import MAX_TEXTS, Method
 from ephemeral.trusted.handshake import Greeting
 from ephemeral.trusted.policy import AcceptedModel, TrustPolicy
 from ephemeral.wire import (
@@ -132,7 +132,7 @@ def test_refusals_travel_sealed_with_a_reason(client: Client) -> None:
             InferenceRequest(salt=salt, model_id=MODEL_ID),
         ],
         FailureCode.FAILURE_CODE_TOO_LARGE: [
-            InferenceRequest(salt=salt, model_id=MODEL_ID, embed=EmbedRequest(texts=["x"] * 1025)),
+            InferenceRequest(salt=salt, model_id=MODEL_ID, embed=EmbedRequest(texts=["x"] * (MAX_TEXTS + 1))),
             InferenceRequest(salt=salt, model_id=MODEL_ID, embed=EmbedRequest(texts=["x" * (1024 * 1024 + 1)])),
         ],
     }

@@ -46,8 +46,14 @@ def open_one(sessions: Sessions, enclave: Enclave) -> bytes:
     return answer.finished.session_id
 
 
-def test_session_lives_while_it_is_used(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+def open_used(sessions: Sessions, enclave: Enclave) -> bytes:
     session_id = open_one(sessions, enclave)
+    sessions.touch(sessions.get(session_id))
+    return session_id
+
+
+def test_session_lives_while_it_is_used(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    session_id = open_used(sessions, enclave)
     for _ in range(5):
         clock.now += SESSION_IDLE.total_seconds() - 1
         sessions.touch(sessions.get(session_id))
@@ -56,7 +62,7 @@ def test_session_lives_while_it_is_used(sessions: Sessions, enclave: Enclave, cl
 def test_frames_that_do_not_authenticate_keep_no_session_alive(
     sessions: Sessions, enclave: Enclave, clock: Clock
 ) -> None:
-    session_id = open_one(sessions, enclave)
+    session_id = open_used(sessions, enclave)
     clock.now += SESSION_IDLE.total_seconds() - 1
     sessions.get(session_id)
     clock.now += 2
@@ -65,14 +71,14 @@ def test_frames_that_do_not_authenticate_keep_no_session_alive(
 
 
 def test_idle_session_is_forgotten(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
-    session_id = open_one(sessions, enclave)
+    session_id = open_used(sessions, enclave)
     clock.now += SESSION_IDLE.total_seconds() + 1
     with pytest.raises(SessionUnknown):
         sessions.get(session_id)
 
 
 def test_busy_session_ends_at_its_lifetime(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
-    session_id = open_one(sessions, enclave)
+    session_id = open_used(sessions, enclave)
     while clock.now < 1000 + SESSION_LIFETIME.total_seconds() - 60:
         clock.now += 60
         sessions.touch(sessions.get(session_id))
@@ -105,30 +111,48 @@ def test_offer_opens_once(sessions: Sessions, enclave: Enclave) -> None:
         sessions.open(request)
 
 
-def test_flood_of_hellos_is_refused_and_then_forgotten(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
-    for _ in range(2):
-        offer(sessions, enclave)
-    with pytest.raises(Overloaded):
-        offer(sessions, enclave)
+def test_flood_of_hellos_pushes_out_only_older_hellos(sessions: Sessions, enclave: Enclave) -> None:
+    used = open_used(sessions, enclave)
+    old, *_, new = [offer(sessions, enclave) for _ in range(4)]
+    with pytest.raises(HandshakeRejected):
+        sessions.open(old[0].verify(old[1].response, now()).open().request)
+    sessions.open(new[0].verify(new[1].response, now()).open().request)
+    assert sessions.get(used)
+
+
+def test_flood_of_sessions_that_are_never_used_pushes_out_only_its_like(sessions: Sessions, enclave: Enclave) -> None:
+    used = open_used(sessions, enclave)
+    flood = [open_one(sessions, enclave) for _ in range(4)]
+    honest = open_one(sessions, enclave)
+    sessions.touch(sessions.get(honest))
+    assert sessions.get(used)
+    with pytest.raises(SessionUnknown):
+        sessions.get(flood[0])
+
+
+def test_session_that_is_never_used_is_forgotten_soon(sessions: Sessions, enclave: Enclave, clock: Clock) -> None:
+    session_id = open_one(sessions, enclave)
     clock.now += OFFER_LIFETIME.total_seconds() + 1
-    offer(sessions, enclave)
+    with pytest.raises(SessionUnknown):
+        sessions.get(session_id)
 
 
-def test_new_session_never_evicts_an_active_one(sessions: Sessions, enclave: Enclave) -> None:
-    active = [open_one(sessions, enclave) for _ in range(3)]
+def test_new_session_never_evicts_one_in_use(sessions: Sessions, enclave: Enclave) -> None:
+    used = [open_used(sessions, enclave) for _ in range(3)]
+    with pytest.raises(Overloaded):
+        sessions.require_room()
     with pytest.raises(Overloaded):
         open_one(sessions, enclave)
-    assert all(sessions.get(session_id) for session_id in active)
+    assert all(sessions.get(session_id) for session_id in used)
 
 
-def test_offers_made_before_the_table_filled_cannot_overfill_it(sessions: Sessions, enclave: Enclave) -> None:
-    open_one(sessions, enclave)
-    open_one(sessions, enclave)
-    waiting = [offer(sessions, enclave) for _ in range(2)]
-    opens = [greeting.verify(offered.response, now()).open().request for greeting, offered in waiting]
-    sessions.open(opens[0])
+def test_sessions_opened_before_the_table_filled_cannot_overfill_it(sessions: Sessions, enclave: Enclave) -> None:
+    for _ in range(2):
+        open_used(sessions, enclave)
+    first, second = (sessions.get(open_one(sessions, enclave)) for _ in range(2))
+    sessions.touch(first)
     with pytest.raises(Overloaded):
-        sessions.open(opens[1])
+        sessions.touch(second)
 
 
 def test_bad_encapsulated_key_spends_the_offer(sessions: Sessions, enclave: Enclave) -> None:

@@ -25,7 +25,7 @@ class ServingLimits:
     """How much one enclave takes on at a time."""
 
     sessions: int = 1024
-    offers: int = 256
+    offers: int = 1024
     queued_requests: int = 64
     threads: int = 0  # 0: torch decides
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # vectors are plaintext: they do not print
 class Embedded:
     """Vectors as float32[n, dimension], row i for text i, and the tokens computed after truncation."""
 

@@ -50,7 +50,7 @@ class Inference:
             if inference.HasField("describe"):
                 return self._description(model)
             _fit(inference, model)
-            computed = await self._batcher.submit(model.engine, inference.embed.texts)
+            computed = await self._batcher.submit(model.engine, inference.embed.texts, session.channel.session_id)
         except RequestRefused as refusal:
             return _failure(refusal)
         result = _result(computed).SerializeToString(deterministic=True)

@@ -30,7 +30,6 @@ from ephemeral_enclave.sessions import Sessions
 EXIT_CONFIG: Final = 2
 EXIT_BOOT: Final = 3
 _GRACE_SECONDS: Final = 10.0
-_MAX_CONCURRENT_RPCS: Final = 256
 Extend = Callable[[grpc.aio.Server], None]
 
 
@@ -85,7 +84,9 @@ async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> Async
     limits = enclave.config.limits
     batcher = Batcher(limits.queued_requests)
     sessions = Sessions(enclave.identity, most_sessions=limits.sessions, most_offers=limits.offers)
-    server = grpc.aio.server(options=rpc.server_options(), maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
+    # No cap on concurrent calls: gRPC counts a call before its message came, so that one client's headers without
+    # messages would lock everybody out. Streams per connection are capped, and work is admitted by the batcher.
+    server = grpc.aio.server(options=rpc.server_options())
     wire.add_SessionServiceServicer_to_server(SessionService(enclave, sessions), server)
     wire.add_InferenceServiceServicer_to_server(InferenceService(Inference(enclave, batcher), sessions), server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs know only the sync half

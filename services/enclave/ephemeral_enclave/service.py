@@ -9,6 +9,7 @@ from typing import Any, Final
 import grpc.aio
 
 from ephemeral import rpc
+from ephemeral.errors import Overloaded
 from ephemeral.protocol import CLOCK_SKEW, DOCUMENT_MAX_AGE, Method
 from ephemeral.trusted.handshake import parse_client_hello
 from ephemeral.wire import (
@@ -26,6 +27,7 @@ from ephemeral_enclave.boot import BootedEnclave
 from ephemeral_enclave.inference import Inference
 from ephemeral_enclave.sessions import Sessions
 
+_MOST_ATTESTING: Final = 32
 _REUSE: Final = (DOCUMENT_MAX_AGE - 2 * CLOCK_SKEW) / timedelta(seconds=1)
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,6 +39,8 @@ class SessionService(SessionServiceServicer):
         self._enclave = enclave
         self._sessions = sessions
         self._shared: tuple[float, bytes] | None = None
+        self._sharing = asyncio.Lock()
+        self._attesting = 0
 
     @rpc.serving
     async def Hello(self, request: HelloRequest, _context: Context) -> HelloResponse:  # noqa: N802  # the RPC's name
@@ -60,13 +64,21 @@ class SessionService(SessionServiceServicer):
         return CloseResponse()
 
     async def _fresh(self, nonce: bytes | None) -> bytes:
-        return await asyncio.to_thread(self._enclave.attest, nonce)
+        """Ask the security module, which takes its time: hellos beyond a few at once are refused, not queued."""
+        if self._attesting >= _MOST_ATTESTING:
+            raise Overloaded("the security module is busy; try again", code="SESSIONS_FULL")
+        self._attesting += 1
+        try:
+            return await asyncio.to_thread(self._enclave.attest, nonce)
+        finally:
+            self._attesting -= 1
 
     async def _reusable(self) -> bytes:
         """One document serves the clients that asked for no nonce, while it is young enough for all of them."""
-        if self._shared is None or time.monotonic() - self._shared[0] > _REUSE:
-            self._shared = (time.monotonic(), await self._fresh(None))
-        return self._shared[1]
+        async with self._sharing:  # those who come while it is made wait for that one
+            if self._shared is None or time.monotonic() - self._shared[0] > _REUSE:
+                self._shared = (time.monotonic(), await self._fresh(None))
+            return self._shared[1]
 
 
 class InferenceService(InferenceServiceServicer):

@@ -32,7 +32,12 @@ class Session:
 
 
 class Sessions:
-    """Every offer and session of this enclave. A new client never evicts an active one: it is refused."""
+    """Every offer and session of this enclave.
+
+    Making an offer or a session takes no proof of anything, so floods of them push out only their like: the oldest
+    offer, the oldest session that never carried an authentic frame. A session in use is never evicted; a new one is
+    refused.
+    """
 
     def __init__(
         self, identity: Identity, *, most_sessions: int, most_offers: int, clock: Callable[[], float] = time.monotonic
@@ -41,50 +46,51 @@ class Sessions:
         self._most_sessions = most_sessions
         self._most_offers = most_offers
         self._clock = clock
-        self._offers: dict[bytes, tuple[float, Offer]] = {}
+        self._offers: dict[bytes, tuple[float, Offer]] = {}  # oldest first
+        self._unproven: dict[bytes, Session] = {}  # oldest first
         self._sessions: dict[bytes, Session] = {}
 
     def offer(self, client_hello: bytes, document: bytes) -> Offer:
-        """Answer a hello; the offer waits 60 s for its Open.
+        """Answer a hello; the offer waits 60 s for its Open, or until newer ones need its place.
 
         Raises:
             HandshakeRejected: the hello is malformed.
-            Overloaded: too many offers are open.
         """
         self._expire()
-        self.require_room()
         offer = Offer.answer(client_hello, document, self._identity)
+        if len(self._offers) >= self._most_offers:
+            del self._offers[next(iter(self._offers))]
         self._offers[offer.offer_id] = (self._clock(), offer)
         return offer
 
     def require_room(self) -> None:
-        """Return if another offer may be made; asked before the security module is put to work.
+        """Return if another session can be opened; asked before the security module is put to work.
 
         Raises:
-            Overloaded: too many offers or sessions are open.
-        """
-        self._expire()
-        if len(self._offers) >= self._most_offers or len(self._sessions) >= self._most_sessions:
-            raise _full()
-
-    def open(self, request: OpenRequest) -> OpenResponse:
-        """Turn an offer into a session.
-
-        Raises:
-            HandshakeRejected: no such offer, expired, spent, or a bad encapsulated key.
-            Overloaded: the table filled up since the offer was made.
+            Overloaded: sessions in use take all the room.
         """
         self._expire()
         if len(self._sessions) >= self._most_sessions:
-            raise _full()
+            raise Overloaded("the enclave has no room for another session; try again", code="SESSIONS_FULL")
+
+    def open(self, request: OpenRequest) -> OpenResponse:
+        """Turn an offer into a session, unproven until its first authentic frame.
+
+        Raises:
+            HandshakeRejected: no such offer, expired, spent, or a bad encapsulated key.
+            Overloaded: sessions in use took all the room since the offer was made.
+        """
+        self.require_room()
         _, offer = self._offers.pop(request.offer_id, (0.0, None))
         if offer is None:
             raise HandshakeRejected("the handshake was refused", code="BAD_OPEN")
         client_auth = request.client_auth if request.HasField("client_auth") else None
         accepted = offer.open(request.encapsulated_key, client_auth)
         now = self._clock()
+        if len(self._unproven) >= self._most_offers:
+            del self._unproven[next(iter(self._unproven))]
         session = Session(accepted.channel, accepted.nonce, _payload_digest(accepted.document), now, now)
-        self._sessions[accepted.channel.session_id] = session
+        self._unproven[accepted.channel.session_id] = session
         return accepted.response
 
     def get(self, session_id: bytes) -> Session:
@@ -94,18 +100,27 @@ class Sessions:
             SessionUnknown: expired, closed or never there.
         """
         self._expire()
-        session = self._sessions.get(session_id)
+        session = self._sessions.get(session_id) or self._unproven.get(session_id)
         if session is None:
             raise SessionUnknown("the enclave does not know this session; open another")
         return session
 
     def touch(self, session: Session) -> None:
-        """Note that the session was used."""
+        """Note an authentic frame: it proves that the session's other end holds its keys.
+
+        Raises:
+            Overloaded: it is the first one, and sessions in use took all the room in between.
+        """
+        session_id = session.channel.session_id
+        if session_id in self._unproven:
+            self.require_room()
+            self._sessions[session_id] = self._unproven.pop(session_id)
         session.used = self._clock()
 
     def close(self, session_id: bytes) -> None:
         """Forget a session and its keys."""
         self._sessions.pop(session_id, None)
+        self._unproven.pop(session_id, None)
 
     async def keep_expiring(self) -> NoReturn:
         """Forget what is over soon after it is, also when nobody calls."""
@@ -116,15 +131,13 @@ class Sessions:
     def _expire(self) -> None:
         now = self._clock()
         lifetime, idle, wait = (t.total_seconds() for t in (SESSION_LIFETIME, SESSION_IDLE, OFFER_LIFETIME))
-        stale = [key for key, s in self._sessions.items() if now - s.opened > lifetime or now - s.used > idle]
-        for key in stale:
-            del self._sessions[key]
+        for table in (self._sessions, self._unproven):
+            for key in [key for key, s in table.items() if now - s.opened > lifetime or now - s.used > idle]:
+                del table[key]
+        for key in [key for key, s in self._unproven.items() if now - s.opened > wait]:
+            del self._unproven[key]
         for key in [key for key, (made, _) in self._offers.items() if now - made > wait]:
             del self._offers[key]
-
-
-def _full() -> Overloaded:
-    return Overloaded("the enclave has no room for another session; try again", code="SESSIONS_FULL")
 
 
 def _payload_digest(document: bytes) -> bytes:
