@@ -4,7 +4,7 @@ import pytest
 
 from ephemeral.errors import ConfigError
 from ephemeral.transport import Address
-from ephemeral_host.config import HostConfig, ModelSource, load
+from ephemeral_host.config import HostConfig, ModelSource, load, unknown_variables
 from tests.support.aws_environment import FAKE_KEY_ID, FAKE_SECRET, aws_environment, set_environment
 
 GOOD = {"EPHEMERALML_S3_BUCKET": "models", "EPHEMERALML_MODELS": "minilm=minilm/manifest"}
@@ -76,3 +76,25 @@ def test_the_printed_configuration_sets_up_an_equal_host_and_shows_no_credential
     assert not any(secret in value for value in printed.values() for secret in (FAKE_KEY_ID, FAKE_SECRET))
     set_environment(monkeypatch, {name: value for name, value in printed.items() if value})
     assert load() == config
+
+
+def test_printed_settings_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPHEMERALML_S3_BUCKET", "models")
+    monkeypatch.setenv("EPHEMERALML_MODELS", "org/m=key")
+    first = load().lines()
+    for line in first:
+        monkeypatch.setenv(*line.split("=", 1))
+    assert load().lines() == first
+
+
+def test_misspelt_variable_is_named() -> None:
+    environment = {"EPHEMERALML_LISTNE": "x", "EPHEMERALML_LISTEN": "x", "PATH": "x"}
+    assert unknown_variables(environment) == ["EPHEMERALML_LISTNE"]
+
+
+def test_enclave_cannot_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPHEMERALML_S3_BUCKET", "models")
+    monkeypatch.setenv("EPHEMERALML_MODELS", "m=key")
+    monkeypatch.setenv("EPHEMERALML_ENCLAVE", "vsock://any:5000")
+    with pytest.raises(ConfigError, match="vsock://any is for listening"):
+        load()

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 from ephemeral.errors import AddressError, ConfigError
 from ephemeral.transport import Address, listen
-from ephemeral_host.config import HostConfig, load
+from ephemeral_host.config import HostConfig, load, unknown_variables
 from ephemeral_host.relay import relay
 from ephemeral_host.services import Services
 from ephemeral_host.telemetry import Telemetry
@@ -29,6 +29,8 @@ def main() -> int:
     _log_to_stderr()
     try:
         config = load()
+        for name in unknown_variables(os.environ):
+            logging.getLogger(__name__).warning("%s is no setting of the host and has no effect", name)
         print(*config.lines(), sep="\n", flush=True)  # noqa: T201 - the configuration, for whoever started it
         asyncio.run(_run(config))
     except AddressError as error:

@@ -1,5 +1,6 @@
 """The host's settings: environment variables, read once, each with one clear complaint."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -37,6 +38,12 @@ def _addresses(value: object) -> object:
     return tuple(_address(part) for part in value.split(",")) if isinstance(value, str) else value
 
 
+def _dialable(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    if any(address.scheme is Scheme.VSOCK and address.host == "any" for address in addresses):
+        raise ValueError("an enclave has one CID: vsock://any is for listening")
+    return addresses
+
+
 def _models(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -58,7 +65,12 @@ class HostConfig(BaseSettings):
     boto3 reads ``AWS_*`` on its own: region, credentials, ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL_KMS``.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,  # the lines printed at start can be pasted back: empty means unset
+    )
 
     s3_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     """Bucket of manifests and encrypted models."""
@@ -73,7 +85,11 @@ class HostConfig(BaseSettings):
     listen: Annotated[Address, NoDecode, BeforeValidator(_address)] = Address(Scheme.TCP, "127.0.0.1", 7443)
     """Where clients connect."""
     enclave: Annotated[
-        tuple[Address, ...], NoDecode, BeforeValidator(_addresses), Field(min_length=1, max_length=_MAX_ENCLAVES)
+        tuple[Address, ...],
+        NoDecode,
+        BeforeValidator(_addresses),
+        AfterValidator(_dialable),
+        Field(min_length=1, max_length=_MAX_ENCLAVES),
     ] = (Address(Scheme.VSOCK, str(_FIRST_GUEST_CID), ENCLAVE_VSOCK_PORT),)
     """Where the enclaves listen; several with commas."""
     services: Annotated[Address, NoDecode, BeforeValidator(_address)] = Address(Scheme.VSOCK, "any", HOST_VSOCK_PORT)
@@ -139,6 +155,12 @@ def load() -> HostConfig:
         return HostConfig()  # type: ignore[call-arg]  # the values come from the environment
     except ValidationError as failure:
         raise ConfigError("; ".join(_complaint(item) for item in failure.errors())) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings of the host but are none: misspelt, or another program's."""
+    known = {PREFIX + name.upper() for name in HostConfig.model_fields}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
 
 
 def _complaint(item: object) -> str:
