@@ -35,6 +35,7 @@ from ephemeral_enclave.model import load_model
 from ephemeral_enclave.report import StartupReport
 from tests.support.cloud import Cloud, running_cloud
 from tests.support.hostile_services import HostileServices, hostile_services
+from tests.support.invariants import tally
 from tests.support.simulated_kms import MODEL_ID, PCRS
 
 OTHER_PCRS = {**PCRS, 0: b"\x66" * 48}
@@ -69,7 +70,7 @@ async def refused(
 ) -> str:
     """Load the model in vain; return the reason's code."""
     async with cloud.host(host) as client:
-        with pytest.raises(error) as caught:
+        with tally("INV-6", 1), pytest.raises(error) as caught:
             await load_model(
                 source or cloud.source, cloud.config(floor=floor), cloud.module(nsm), client, StartupReport()
             )

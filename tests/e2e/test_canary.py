@@ -17,6 +17,7 @@ from ephemeral_devstack.stack import Stack, StackOptions
 from ephemeral_devstack.wiretap import Wiretap
 from ephemeralml import Client
 from tests.support import minilm
+from tests.support.invariants import tally
 
 PROMPT = "canary-9f1c27d1 the patient's name is Wilhelmina Quackenbush"
 BLIND = ("host", "s3")
@@ -80,19 +81,25 @@ def test_canary_is_nowhere_outside_client_and_enclave(watched: tuple[Stack, list
         # The search must be able to find: weights are in the enclave's memory.
         assert weights in find_in_memory(stack.zones["enclave"].process.pid, [weights])
 
-        for zone in BLIND:
-            found = find_in_memory(stack.zones[zone].process.pid, wanted)
-            assert not {wanted[spelling] for spelling in found}, f"in the memory of {zone}"
-    assert not {name for spelling, name in wanted.items() if spelling in wire}, "on the wire"
-    for path in files_of(stack):
-        contents = path.read_bytes()
-        assert not {name for spelling, name in wanted.items() if spelling in contents}, f"in {path.name}"
+        with tally("INV-8") as tried:
+            for zone in BLIND:
+                tried.case(len(wanted))
+                found = find_in_memory(stack.zones[zone].process.pid, wanted)
+                assert not {wanted[spelling] for spelling in found}, f"in the memory of {zone}"
+    with tally("INV-8") as tried:
+        tried.case(len(wanted))
+        assert not {name for spelling, name in wanted.items() if spelling in wire}, "on the wire"
+        for path in files_of(stack):
+            tried.case(len(wanted))
+            contents = path.read_bytes()
+            assert not {name for spelling, name in wanted.items() if spelling in contents}, f"in {path.name}"
 
 
 @pytest.mark.slow
 def test_data_key_is_gone_from_the_enclave_once_it_serves(watched: tuple[Stack, list[bytes]]) -> None:
     stack, (data_key,) = watched
-    assert not find_in_memory(stack.zones["enclave"].process.pid, [data_key])
+    with tally("INV-9", 1):
+        assert not find_in_memory(stack.zones["enclave"].process.pid, [data_key])
 
 
 def files_of(stack: Stack) -> list[Path]:

@@ -28,6 +28,7 @@ from ephemeral_devstack.stack import Stack
 from ephemeralml import Client
 from ephemeralml.session import choose_model, seal_embed
 from tests.support.hostile_relay import HostileRelay, hostile_relay
+from tests.support.invariants import tally
 
 SECRET = "a text that must never leave this client unsealed"
 
@@ -46,9 +47,10 @@ def connected(relay: HostileRelay, trust: TrustPolicy) -> Iterator[Client]:
 
 def refuse_to_connect(relay: HostileRelay, trust: TrustPolicy, error: type[EphemeralError]) -> EphemeralError:
     """Connect in vain; assert that no key was agreed and no sealed byte sent."""
-    with pytest.raises(error) as caught, Client.connect(relay.address, trust=trust) as client:
-        client.embed([SECRET])
-    assert not relay.requests
+    with tally("INV-1", 1), tally("INV-2", 1):
+        with pytest.raises(error) as caught, Client.connect(relay.address, trust=trust) as client:
+            client.embed([SECRET])
+        assert not relay.requests
     return caught.value
 
 
@@ -246,7 +248,7 @@ def test_reflected_request_is_not_taken_for_its_answer(relay: HostileRelay, conn
 def test_answers_swapped_between_concurrent_requests_are_caught(relay: HostileRelay, connected: Client) -> None:
     connected.embed(["warm"])
     session = connected._current()
-    trust = connected._trust
+    trust = connected.policy
     pending = [seal_embed(session, choose_model(session, trust, None), [text]) for text in ("one", "two")]
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda p: connected._inference.Infer(p.frame, timeout=30), pending))
@@ -257,7 +259,7 @@ def test_answers_swapped_between_concurrent_requests_are_caught(relay: HostileRe
 
 def test_reordered_requests_each_get_their_own_answer(connected: Client) -> None:
     session = connected._current()
-    model = choose_model(session, connected._trust, None)
+    model = choose_model(session, connected.policy, None)
     pending = [seal_embed(session, model, [text]) for text in ("one", "two", "three")]
     answers = [connected._inference.Infer(p.frame, timeout=30) for p in reversed(pending)][::-1]
     ours = [p.open(a, datetime.now(UTC)).vectors for p, a in zip(pending, answers, strict=True)]

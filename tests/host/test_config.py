@@ -35,7 +35,6 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value"),
     [
         ("S3_BUCKET", "Not_A_Bucket"),
-        ("MODELS", ""),
         ("MODELS", "minilm"),
         ("MODELS", "minilm="),
         ("MODELS", "min ilm=x"),
