@@ -1,5 +1,5 @@
 # Thin names for the commands of README.md; what they do is in tools/.
-.PHONY: help setup demo devstack test lint generate freeze bench host-only
+.PHONY: help setup demo devstack test invariants lint generate freeze fuzz bench host-only
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 SCHEMA := proto/ephemeralml.v1.binpb
@@ -18,13 +18,17 @@ devstack: setup ## keep every zone running on loopback until Ctrl-C
 
 test: setup ## all tests with branch coverage; ARGS="tests/ephemeral -x" narrows
 	@$(BIN)/coverage erase
+	@rm -rf .invariants
 	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+invariants: ## what the last run of all tests tried against each invariant of SECURITY.md
+	@$(BIN)/python tools/invariants.py
 
 lint: setup ## formatting, lint, types, import rules, schema rules, generated code, documents
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/mypy tools
+	$(BIN)/mypy tools benchmarks
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
@@ -40,6 +44,9 @@ freeze: setup ## at a release: make the schema of proto/ the one that later ones
 
 bench: setup ## measure, and write the report; ARGS passes options
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: setup ## attack every parser of hostile bytes for 20 s each; FUZZ_SECONDS=… and ARGS="cbor cms" change that
+	@tools/fuzz.sh $(ARGS)
 
 host-only: setup ## show that an installed host has no cipher to decrypt with
 	@tools/host_only.sh

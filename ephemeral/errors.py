@@ -19,6 +19,7 @@
     │   ├── SessionUnknown     expired, evicted or never there: open another
     │   └── Truncated          an answer ended before its authenticated end
     ├── ReceiptError
+    ├── EvidenceError          kept evidence is damaged, incomplete or does not fit together
     ├── ModelError             a model may not be loaded
     │   ├── ManifestError
     │   ├── ContainerError
@@ -50,6 +51,12 @@ class EphemeralError(Exception):
     """Base of every error that input, a peer or the environment can cause."""
 
     default_code: ClassVar[str] = "ERROR"
+    claimed: bool = False
+    """True when a peer says so: nothing of it was found by our own checks."""
+
+    # What passed before this went wrong, and whatever fuller record a verifier attached (the SDK's is a Report).
+    steps: tuple[VerificationStep, ...] = ()
+    report: object = None
 
     def __init__(self, detail: str, *, code: str | None = None) -> None:
         """Keep one line for a person and one stable code for a program."""
@@ -87,7 +94,6 @@ class AttestationError(EphemeralError):
     """The peer could not prove what it is; ``steps`` are the checks that passed before the one that failed."""
 
     default_code = "ATTESTATION"
-    steps: tuple[VerificationStep, ...] = ()
 
 
 class MalformedDocument(AttestationError):
@@ -162,7 +168,12 @@ class ReceiptError(EphemeralError):
     default_code = "RECEIPT"
     layer: int = 0
     failures: tuple[str, ...] = ()
-    steps: tuple[VerificationStep, ...] = ()
+
+
+class EvidenceError(EphemeralError):
+    """Kept evidence is damaged, does not fit together, or leaves a required check undone."""
+
+    default_code = "EVIDENCE"
 
 
 class ModelError(EphemeralError):

@@ -16,6 +16,9 @@ from ephemeral.generated.v1.boot_config_pb2_grpc import (
 )
 from ephemeral.generated.v1.frame_pb2 import SealedFrame
 from ephemeral.generated.v1.inference_pb2 import (
+    BuildInfo,
+    DescribeRequest,
+    DescribeResult,
     EmbedRequest,
     EmbedResult,
     Failure,
@@ -86,11 +89,14 @@ __all__ = [
     "BootConfigServiceStub",
     "BootContents",
     "BootRequest",
+    "BuildInfo",
     "Chunk",
     "ClientHello",
     "CloseNotice",
     "CloseRequest",
     "CloseResponse",
+    "DescribeRequest",
+    "DescribeResult",
     "EmbedRequest",
     "EmbedResult",
     "Failure",

@@ -3,7 +3,7 @@
 Two addresses matter to gRPC: TCP and UNIX. A VSock address goes through a bridge of ``ephemeral.transport``.
 """
 
-from ephemeral.rpc.calling import translated
+from ephemeral.rpc.calling import claimed, translated
 from ephemeral.rpc.channel import open_aio_channel, open_channel
 from ephemeral.rpc.deadline import deadline
 from ephemeral.rpc.options import MAX_MESSAGE_BYTES, channel_options, server_options
@@ -17,6 +17,7 @@ __all__ = [
     "abort_with",
     "abort_with_async",
     "channel_options",
+    "claimed",
     "deadline",
     "error_from",
     "open_aio_channel",

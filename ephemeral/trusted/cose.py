@@ -6,10 +6,16 @@ The byte strings received are kept and verified as received, never re-encoded: a
 from dataclasses import dataclass
 from typing import Final
 
-from ephemeral.trusted.cbor import CborError, decode, encode
+from ephemeral.trusted.cbor import CborError, byte_string, decode
 
 TAG_SIGN1: Final = 0xD2  # RFC 9052 section 4.2: CBOR tag 18
 _MAX_DEPTH: Final = 4
+
+# Both arrays have a fixed shape: four elements, of which only byte strings vary.
+_ENVELOPE: Final = b"\x84"
+_EMPTY_MAP: Final = b"\xa0"
+_EMPTY_STRING: Final = b"\x40"
+_SIG_STRUCTURE: Final = b"\x84\x6aSignature1"
 
 
 class CoseError(ValueError):
@@ -52,10 +58,10 @@ def parse_sign1(raw: bytes, *, max_bytes: int) -> Sign1:
 
 def encode_sign1(protected: bytes, payload: bytes, signature: bytes, *, tagged: bool) -> bytes:
     """Encode an envelope with an empty unprotected header."""
-    body = encode([protected, {}, payload, signature])
+    body = _ENVELOPE + byte_string(protected) + _EMPTY_MAP + byte_string(payload) + byte_string(signature)
     return bytes([TAG_SIGN1]) + body if tagged else body
 
 
 def sig_structure(protected: bytes, payload: bytes) -> bytes:
     """Return what is signed (RFC 9052 section 4.4): Sig_structure, not the payload alone."""
-    return encode(["Signature1", protected, b"", payload])
+    return _SIG_STRUCTURE + byte_string(protected) + _EMPTY_STRING + byte_string(payload)

@@ -15,6 +15,7 @@ from ephemeral.trusted.handshake import Accepted, ClientSession
 from ephemeral.trusted.receipt import ReceiptClaims, issue_receipt
 from ephemeral.wire import EmbedResult, Failure, InferenceResponse, InferenceResult
 from ephemeralml.session import PendingEmbed, attested_measurements, seal_embed
+from tests.support.invariants import tally
 from tests.support.peers import MODELS, Enclave, now, open_session
 
 VECTORS = np.arange(6, dtype="<f4").reshape(2, 3)
@@ -81,7 +82,7 @@ def test_proven_answer_is_data(pair: Pair) -> None:
 
 def test_answer_stripped_of_its_receipt_is_no_data(pair: Pair) -> None:
     pending, request = pair.ask()
-    with pytest.raises(ReceiptError) as caught:
+    with tally("INV-5", 1), pytest.raises(ReceiptError) as caught:
         pending.open(request.seal(reply(request, embedded(), b"")), now())
     assert caught.value.code == "RECEIPT_MISSING"
 
@@ -89,7 +90,7 @@ def test_answer_stripped_of_its_receipt_is_no_data(pair: Pair) -> None:
 def test_receipt_by_another_key_is_refused(pair: Pair) -> None:
     pending, request = pair.ask()
     receipt = issue_receipt(pair.claims(request, embedded()), SigningKey.generate())
-    with pytest.raises(ReceiptError) as caught:
+    with tally("INV-5", 1), pytest.raises(ReceiptError) as caught:
         pending.open(request.seal(reply(request, embedded(), receipt)), now())
     assert caught.value.code == "SIG_FAILED"
 
@@ -120,7 +121,7 @@ def test_receipt_of_something_else_is_refused(pair: Pair, field: str, value: obj
     pending, request = pair.ask()
     claims = dataclasses.replace(pair.claims(request, embedded()), **{field: value})
     receipt = issue_receipt(claims, pair.enclave.receipt_key)
-    with pytest.raises(ReceiptError) as caught:
+    with tally("INV-5", 1), pytest.raises(ReceiptError) as caught:
         pending.open(request.seal(reply(request, embedded(), receipt)), now())
     assert code in caught.value.failures
 

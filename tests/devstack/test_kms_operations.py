@@ -81,7 +81,9 @@ def test_data_key_needs_exactly_one_size(kms: SimulatedKms, size: dict[str, obje
 
 
 def test_encrypted_secret_is_released_like_a_data_key(kms: SimulatedKms, nsm: SimulatedNsm) -> None:
-    blob = kms.client("publisher").encrypt(KeyId=kms.create_key(), Plaintext=b"k" * 32, EncryptionContext=CONTEXT)
+    arn = kms.create_key()
+    kms.allow(arn, "publisher", "kms:Encrypt")
+    blob = kms.client("publisher").encrypt(KeyId=arn, Plaintext=b"k" * 32, EncryptionContext=CONTEXT)
     enclave = AskingEnclave(nsm)
     answer = kms.client("host").decrypt(
         CiphertextBlob=blob["CiphertextBlob"], EncryptionContext=CONTEXT, Recipient=enclave.recipient()

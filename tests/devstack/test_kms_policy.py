@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from ephemeral.trusted.policy import Measurements
-from ephemeral_devstack.key_policy import development_key_policy
 from ephemeral_devstack.kms.policy import Access, KeyPolicy, Verdict
 from ephemeral_devstack.kms.refusal import Refusal
 
@@ -150,21 +148,3 @@ def test_policy_with_anything_unknown_is_not_stored(broken: object) -> None:
 def test_text_that_is_no_policy_is_refused(text: str) -> None:
     with pytest.raises(Refusal):
         KeyPolicy.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("measurements", "models"), [([], ["m"]), ([Measurements(b"\1" * 48, b"\2" * 48, b"\3" * 48)], [])]
-)
-def test_policy_builder_refuses_empty_lists(measurements: list[Measurements], models: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"at least one|list of strings"):
-        development_key_policy(publisher_arn=HOST, host_arn=HOST, measurements=measurements, model_ids=models)
-
-
-def test_policy_builder_pins_the_optional_registers_too() -> None:
-    build = Measurements(b"\1" * 48, b"\2" * 48, b"\3" * 48, pcr8=b"\x08" * 48)
-    text = development_key_policy(publisher_arn=HOST, host_arn=HOST, measurements=[build], model_ids=["m"])
-    parsed = KeyPolicy.parse(text)
-    keys = {f"kms:RecipientAttestation:PCR{n}": {bytes([n + 1] * 48).hex()} for n in range(3)}
-    keys |= {"kms:EncryptionContext:model_id": {"m"}, IMAGE: {"01" * 48}}
-    assert decide(parsed, keys) is Verdict.UNMENTIONED
-    assert decide(parsed, keys | {"kms:RecipientAttestation:PCR8": {"08" * 48}}) is Verdict.ALLOWED

@@ -160,7 +160,7 @@ def test_document_without_an_rsa_2048_key_is_refused(
         ({**CONTEXT, "extra": "x"}, "AccessDeniedException"),
         ({**CONTEXT, "version": "2"}, "InvalidCiphertextException"),
         ({**CONTEXT, "content_sha256": "cd" * 32}, "InvalidCiphertextException"),
-        ({"model_id": CONTEXT["model_id"]}, "InvalidCiphertextException"),
+        ({"model_id": CONTEXT["model_id"]}, "AccessDeniedException"),
         ({**CONTEXT, "MODEL_ID": "x"}, "ValidationException"),
         ({"Model_id": CONTEXT["model_id"], "version": "1", "content_sha256": "ab" * 32}, "AccessDeniedException"),
     ],

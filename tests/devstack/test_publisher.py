@@ -1,21 +1,23 @@
 """A published model comes back from S3 verified and whole, and only for an enclave that KMS releases its key to."""
 
-import json
-import os
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ephemeral.errors import ContainerError, KmsDenied, ManifestError, ModelFormatError, StorageUnavailable
+from ephemeral.errors import ConfigError, ContainerError, KmsDenied, ManifestError, ModelFormatError, StorageUnavailable
 from ephemeral.trusted.artifact import ContainerOpener, split_files
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.manifest import VerifiedManifest, dek_commitment, verify_manifest
 from ephemeral.trusted.secrets import SecretBytes
-from ephemeral_devstack.model_folder import pack_folder, read_packed
 from ephemeral_devstack.nsm import SimulatedNsm
-from ephemeral_devstack.publisher import PublishedModel, Release, publish
+from ephemeralml.publishing.checks import check_model
+from ephemeralml.publishing.folder import pack_folder, read_packed
+from ephemeralml.publishing.release import PublishedModel, Release
+from ephemeralml.publishing.upload import publish
+from tests.support.bert_folder import bert_files, write_files
 from tests.support.simulated_kms import MODEL_ID, AskingEnclave, SimulatedKms
 from tests.support.simulated_service import SimulatedService, running_service
 
@@ -23,17 +25,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "models"
-WEIGHTS = os.urandom(3_000_000)  # three chunks, the last one shorter
-FILES = {
-    "config.json": b"{}",
-    "modules.json": json.dumps(
-        [{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}, {"idx": 2, "path": "2_Normalize"}]
-    ).encode(),
-    "sentence_bert_config.json": b'{"max_seq_length": 16}',
-    "tokenizer.json": b'{"version": "1.0"}',
-    "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true}',
-    "model.safetensors": WEIGHTS,
-}
+FILES = bert_files(vocab_size=10_000, hidden_size=64)  # three chunks, the last one shorter
+WEIGHTS = FILES["model.safetensors"]
+VERSIONS = itertools.count(1)  # one bucket for all tests, and no version is published twice
 LEFT_OUT = ["README.md", "pytorch_model.bin", "model.onnx", "data_config.json", "3_Other/config.json", ".gitattributes"]
 
 
@@ -51,11 +45,7 @@ def s3(store: SimulatedService, kms: SimulatedKms) -> "S3Client":
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, content in {**FILES, **dict.fromkeys(LEFT_OUT, b"left out")}.items():
-        path = tmp_path / "model" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return tmp_path / "model"
+    return write_files(tmp_path / "model", {**FILES, **dict.fromkeys(LEFT_OUT, b"left out")})
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +61,9 @@ def published(folder: Path, kms: SimulatedKms, s3: "S3Client", publisher_key: Si
 def publish_from(
     folder: Path, kms: SimulatedKms, s3: "S3Client", key: SigningKey, *, role: str = "publisher", **changes: object
 ) -> PublishedModel:
-    release = Release(MODEL_ID, 1, "bert")
+    release = Release(MODEL_ID, next(VERSIONS))
     arguments = {"key_arn": kms.create_key(), "kms": kms.client(role), "s3": s3, "bucket": BUCKET, **changes}
-    return publish(folder, release, signing_key=key, **arguments)  # type: ignore[arg-type]
+    return publish(check_model(folder), release, signing_key=key, **arguments)  # type: ignore[arg-type]
 
 
 def fetched(s3: "S3Client", key: str) -> bytes:
@@ -109,7 +99,7 @@ def test_published_model_comes_back_whole_through_kms_and_s3(
 def test_what_lies_in_the_bucket_shows_no_plaintext(published: PublishedModel, s3: "S3Client") -> None:
     container = fetched(s3, published.container_key)
     assert len(container) == published.container_bytes
-    assert WEIGHTS[:64] not in container
+    assert WEIGHTS[-64:] not in container
     assert b"max_seq_length" not in container
 
 
@@ -132,7 +122,7 @@ def test_model_released_under_a_forged_key_is_caught_by_the_commitment(
 def test_progress_tells_every_uploaded_byte(
     folder: Path, kms: SimulatedKms, s3: "S3Client", publisher_key: SigningKey
 ) -> None:
-    (folder / "model.safetensors").write_bytes(os.urandom(17 * 1024 * 1024))  # three parts of a multipart upload
+    write_files(folder, bert_files(vocab_size=17_000, hidden_size=256))  # 17 MiB: three parts of a multipart upload
     pieces: list[int] = []
     model = publish_from(folder, kms, s3, publisher_key, progress=pieces.append)
     assert sum(pieces) == model.container_bytes == len(fetched(s3, model.container_key))
@@ -182,8 +172,9 @@ def test_missing_bucket_is_a_typed_error(
 
 @pytest.mark.parametrize("model_id", ["a/../b", "/a", "a//b", "a/."])
 def test_model_id_that_another_object_could_answer_for_is_refused(model_id: str) -> None:
-    with pytest.raises(ValueError, match="segments"):
-        Release(model_id, 1, "bert")
+    with pytest.raises(ConfigError) as caught:
+        Release(model_id, 1)
+    assert caught.value.code == "MODEL_ID"
 
 
 def test_simulated_s3_serves_no_kms_that_would_ignore_the_recipient(

@@ -11,6 +11,7 @@ from ephemeral.trusted.policy import TrustPolicy
 from ephemeral.wire import OpenRequest, SessionServiceStub
 from ephemeral_devstack.stack import Stack
 from ephemeralml import Client
+from tests.support.invariants import tally
 
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
@@ -27,7 +28,8 @@ async def test_calls_whose_message_never_comes_lock_nobody_out(stack: Stack, tru
     ]
     try:
         await asyncio.sleep(1)
-        assert await asyncio.to_thread(embed_once, stack.address, trust) == (1, 384)
+        with tally("INV-12", len(calls)):
+            assert await asyncio.to_thread(embed_once, stack.address, trust) == (1, 384)
     finally:
         for call in calls:
             call.cancel()
@@ -43,8 +45,9 @@ async def test_flood_of_hellos_and_empty_sessions_locks_nobody_out(stack: Stack,
             await asyncio.sleep(1)
             assert await asyncio.to_thread(embed_once, stack.address, trust) == (1, 384)
             await asyncio.gather(*flood, return_exceptions=True)
-        assert await asyncio.to_thread(embed_once, stack.address, trust) == (1, 384)
-        assert active.embed(["x"]).receipt.claims.sequence_number == before + 1
+        with tally("INV-12", len(flood)):
+            assert await asyncio.to_thread(embed_once, stack.address, trust) == (1, 384)
+            assert active.embed(["x"]).receipt.claims.sequence_number == before + 1
 
 
 async def empty_session(channel: grpc.aio.Channel, trust: TrustPolicy) -> None:

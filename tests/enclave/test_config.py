@@ -54,6 +54,9 @@ def test_digest_is_of_the_exact_bytes() -> None:
         ("vsock://any:5000", "https://any", "https://any"),
         ("[limits]", '[[models]]\nmodel_id = "m"\nminimum_version = 1\n[limits]', "stands twice"),
         ("version = 1", "version = ", "not TOML"),
+        ("version = 1", "version = " + "[" * 20_000, "not TOML"),
+        ("version = 1", "version = " + "9" * 20_000, "not TOML"),
+        ("version = 1", "a." * 20_000 + "a = 1", "dots"),
     ],
 )
 def test_mistakes_are_named(old: str, new: str, says: str) -> None:

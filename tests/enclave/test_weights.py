@@ -56,6 +56,7 @@ def test_tensors_share_the_buffer() -> None:
         buffer({"a": entry([2**40, 2**40], 0, 4)}, bytes(4)),
         buffer({"a": entry([1], 0, 4, "F8_E5M2")}, bytes(4)),
         buffer({"a": entry([True], 0, 4)}, bytes(4)),
+        buffer({"a": entry([2**40 - 1] * 60_000, 0, 4)}, bytes(4)),
         buffer({"a": {**entry([1], 0, 4), "data_offsets": [False, 4]}}, bytes(4)),
         buffer({"a": {**entry([1], 0, 4), "x": 1}}, bytes(4)),
         buffer({"a": [1]}, bytes(4)),
@@ -67,7 +68,7 @@ def test_tensors_share_the_buffer() -> None:
         buffer(b"[" * 100_000),
         buffer({f"t{n}": entry([0], 0, 0) for n in range(MAX_TENSORS + 1)}),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 def test_lying_headers_are_refused(raw: memoryview) -> None:
     with pytest.raises(ModelFormatError):

@@ -13,11 +13,13 @@ from ephemeral.wire import ModelSource
 from ephemeral_devstack.files import enclave_config
 from ephemeral_devstack.nsm import SimulatedNsm
 from ephemeral_devstack.processes import ZoneProcess
-from ephemeral_devstack.publisher import PublishedModel, Release, publish
 from ephemeral_devstack.security_module import answer
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import NitroSecurityModule
+from ephemeralml.publishing.checks import check_model
+from ephemeralml.publishing.release import PublishedModel, Release
+from ephemeralml.publishing.upload import publish
 from tests.support.simulated_kms import MODEL_ID, PCRS, SimulatedKms, running_kms
 from tests.support.simulated_service import running_service
 from tests.support.tiny_model import save_tiny_model
@@ -86,8 +88,8 @@ def running_cloud(directory: Path) -> Iterator[Cloud]:
     ):
         s3 = kms.roles["publisher"].session().client("s3", endpoint_url=store.url)
         published = publish(
-            folder,
-            Release(MODEL_ID, 1, "sentence-transformers"),
+            check_model(folder),
+            Release(MODEL_ID, 1),
             signing_key=publisher,
             key_arn=kms.create_key(),
             kms=kms.client("publisher"),

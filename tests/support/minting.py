@@ -47,6 +47,8 @@ class Level:
     key_cert_sign: bool = True
     digital_signature: bool = True
     key: Callable[[], Any] = lambda: ec.generate_private_key(ec.SECP384R1())
+    stranger: Callable[[], Any] = lambda: ec.generate_private_key(ec.SECP384R1())
+    serial: Callable[[], int] = x509.random_serial_number
     digest: HashAlgorithm = field(default_factory=SHA384)
     starts: timedelta = -10 * MINUTE
     ends: timedelta = timedelta(hours=3)
@@ -84,7 +86,7 @@ def _issue(level: Level, key: Any, issuer_name: str, issuer_key: Any) -> bytes:
         .subject_name(_name(level.name))
         .issuer_name(_name(level.issuer_name or issuer_name))
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(level.serial())
         .not_valid_before(AT + level.starts)
         .not_valid_after(AT + level.ends)
     )
@@ -96,8 +98,10 @@ def _issue(level: Level, key: Any, issuer_name: str, issuer_key: Any) -> bytes:
         builder = builder.add_extension(usage, level.ca)
     for extension, critical in level.extra:
         builder = builder.add_extension(extension, critical)
-    signer = ec.generate_private_key(ec.SECP384R1()) if level.signed_by_stranger else issuer_key
-    return builder.sign(signer, level.digest).public_bytes(Encoding.DER)
+    signer = level.stranger() if level.signed_by_stranger else issuer_key
+    # RFC 6979 nonces: whoever fixes the keys, the serial numbers and the time gets the same certificate each time.
+    repeatable = isinstance(signer, ec.EllipticCurvePrivateKey) or None
+    return builder.sign(signer, level.digest, ecdsa_deterministic=repeatable).public_bytes(Encoding.DER)
 
 
 def head(major: int, argument: int) -> bytes:
@@ -155,7 +159,7 @@ class Mint:
     def sign(self, payload: bytes, protected: bytes = ES384) -> bytes:
         """Return r || s by the leaf."""
         message = cbor2.dumps(["Signature1", protected, b"", payload])
-        r, s = decode_dss_signature(self._leaf_key.sign(message, ec.ECDSA(SHA384())))
+        r, s = decode_dss_signature(self._leaf_key.sign(message, ec.ECDSA(SHA384(), deterministic_signing=True)))
         return r.to_bytes(48, "big") + s.to_bytes(48, "big")
 
     def seal(

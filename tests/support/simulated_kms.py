@@ -54,6 +54,14 @@ class SimulatedKms:
         )
         return self.client("publisher").create_key(Policy=policy)["KeyMetadata"]["Arn"]
 
+    def allow(self, key_arn: str, role: str, action: str) -> None:
+        """Add to a key's policy what a release does not need."""
+        publisher = self.client("publisher")
+        policy = json.loads(publisher.get_key_policy(KeyId=key_arn)["Policy"])
+        more = {"Effect": "Allow", "Principal": {"AWS": self.roles[role].arn}, "Action": action, "Resource": "*"}
+        policy["Statement"].append(more)
+        publisher.put_key_policy(KeyId=key_arn, Policy=json.dumps(policy))
+
     def data_key(self, key_arn: str, context: Mapping[str, str] = CONTEXT) -> tuple[bytes, bytes]:
         """Generate a data key as the publisher; return it plain and wrapped."""
         answer = self.client("publisher").generate_data_key(KeyId=key_arn, KeySpec="AES_256", EncryptionContext=context)

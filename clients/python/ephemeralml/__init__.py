@@ -17,9 +17,11 @@ from ephemeral.errors import (
     ConfigError,
     DeadlineExceeded,
     EphemeralError,
+    EvidenceError,
     FrameRejected,
     MeasurementMismatch,
     Overloaded,
+    PolicyError,
     ReceiptError,
     RequestRefused,
     ServiceError,
@@ -29,8 +31,11 @@ from ephemeral.errors import (
 from ephemeral.trusted.attestation import VerifiedEnclave
 from ephemeral.trusted.policy import TrustPolicy
 from ephemeral.trusted.receipt import VerifiedReceipt
+from ephemeralml.chain import verify_bundle
 from ephemeralml.client import Client
 from ephemeralml.embeddings import Embeddings
+from ephemeralml.policy_source import PolicyFile, SignedPolicyFile
+from ephemeralml.report import Report, report_of
 
 __all__ = [
     "AttestationError",
@@ -39,15 +44,22 @@ __all__ = [
     "DeadlineExceeded",
     "Embeddings",
     "EphemeralError",
+    "EvidenceError",
     "FrameRejected",
     "MeasurementMismatch",
     "Overloaded",
+    "PolicyError",
+    "PolicyFile",
     "ReceiptError",
+    "Report",
     "RequestRefused",
     "ServiceError",
     "SessionError",
+    "SignedPolicyFile",
     "TrustPolicy",
     "Unavailable",
     "VerifiedEnclave",
     "VerifiedReceipt",
+    "report_of",
+    "verify_bundle",
 ]

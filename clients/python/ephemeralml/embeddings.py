@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ephemeral.trusted.receipt import VerifiedReceipt
+from ephemeralml.bundle import Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Embeddings:
         vectors: float32[n, dimension], row i for text i.
         receipt: verified under the attested receipt key, over exactly this request and this answer.
         document: the attestation document the receipt names, to re-check it offline.
+        messages: the exact plaintext messages whose hashes the receipt holds.
         model_id: the model that answered.
         tokens: tokens computed, special tokens included, after truncation.
         queue_us: time the enclave waited for its engine, microseconds.
@@ -25,6 +27,7 @@ class Embeddings:
     vectors: npt.NDArray[np.float32]
     receipt: VerifiedReceipt
     document: bytes
+    messages: Messages
     model_id: str
     tokens: int
     queue_us: int

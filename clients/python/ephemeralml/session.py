@@ -31,6 +31,7 @@ from ephemeral.wire import (
     SealedFrame,
     ServedModel,
 )
+from ephemeralml.bundle import Messages
 from ephemeralml.embeddings import Embeddings
 
 _FAILURE_PREFIX: Final = "FAILURE_CODE_"
@@ -62,7 +63,7 @@ class PendingEmbed:
         """
         message = self._answer.open(frame)
         self._answer.finish()
-        response, result = _parse(message)
+        response, result = parse_answer(message)
         embed = self._embed_result(result)
         receipt = self._verify(response, now)
         vectors = np.frombuffer(embed.values, "<f4").reshape(embed.count, embed.dimension)
@@ -70,6 +71,7 @@ class PendingEmbed:
             vectors=vectors.astype(np.float32, copy=False),
             receipt=receipt,
             document=self._session.enclave.document.raw,
+            messages=Messages(self._message, response.result),
             model_id=self._model.model_id,
             tokens=int(embed.tokens),
             queue_us=int(result.timings.queue_us),
@@ -96,7 +98,7 @@ class PendingEmbed:
 
     def _embed_result(self, result: InferenceResult) -> EmbedResult:
         if result.WhichOneof("outcome") == "failure":
-            raise _refusal(result)
+            raise refusal_of(result)
         embed = result.embed
         if embed.count != self._count or not 0 < len(embed.values) == 4 * embed.count * embed.dimension:
             raise FrameRejected("the answer does not have one row per text", code="RESULT_SHAPE")
@@ -162,7 +164,12 @@ def _bound(session: ClientSession, texts: Sequence[str]) -> None:
         raise RequestRefused(text, code="TOO_LARGE")
 
 
-def _parse(message: bytes) -> tuple[InferenceResponse, InferenceResult]:
+def parse_answer(message: bytes) -> tuple[InferenceResponse, InferenceResult]:
+    """Parse an opened answer.
+
+    Raises:
+        FrameRejected: it is none.
+    """
     try:
         response = InferenceResponse.FromString(message)
         result = InferenceResult.FromString(response.result)
@@ -171,6 +178,7 @@ def _parse(message: bytes) -> tuple[InferenceResponse, InferenceResult]:
     return response, result
 
 
-def _refusal(result: InferenceResult) -> RequestRefused:
+def refusal_of(result: InferenceResult) -> RequestRefused:
+    """Return the error for a result that is a failure."""
     name = FailureCode.Name(result.failure.code) if result.failure.code in FailureCode.values() else "UNKNOWN"
     return RequestRefused(result.failure.detail[:_DETAIL_CHARACTERS], code=name.removeprefix(_FAILURE_PREFIX))

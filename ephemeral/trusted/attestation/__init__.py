@@ -9,7 +9,7 @@
     verify.py      all of it, in one order -> the types of verified.py; each check leaves a step (steps.py)
 """
 
-from ephemeral.trusted.attestation.binding import KmsBinding, SessionBinding
+from ephemeral.trusted.attestation.binding import KmsBinding, SessionBinding, build_digest
 from ephemeral.trusted.attestation.document import AttestationDocument, parse_document
 from ephemeral.trusted.attestation.verified import (
     ArchivedDocument,
@@ -37,6 +37,7 @@ __all__ = [
     "VerifiedDocument",
     "VerifiedEnclave",
     "VerifiedRecipient",
+    "build_digest",
     "parse_document",
     "verify_archived_document",
     "verify_archived_enclave",

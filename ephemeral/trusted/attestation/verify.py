@@ -88,7 +88,7 @@ def verify_enclave(raw: bytes, policy: TrustPolicy, *, nonce: bytes | None, now:
         raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
     with recording() as record:
         document = _verify_now(raw, policy.roots, now, policy.max_document_age, record)
-        measurements = _check_measurements(document.pcrs, policy, record)
+        measurements = _check_measurements(document.pcrs, policy, now, record)
         _check_nonce(document.nonce, nonce, record)
         binding, receipt_key = _check_session_binding(document, record)
         return VerifiedEnclave(document, measurements, receipt_key, binding, record.steps)
@@ -102,7 +102,7 @@ def verify_archived_enclave(raw: bytes, policy: TrustPolicy) -> ArchivedEnclave:
     """
     with recording() as record:
         document = _verify_archived(raw, policy.roots, record)
-        measurements = _check_measurements(document.pcrs, policy, record)
+        measurements = _check_measurements(document.pcrs, policy, document.timestamp, record)
         binding, receipt_key = _check_session_binding(document, record)
         return ArchivedEnclave(document, measurements, receipt_key, binding, record.steps)
 
@@ -200,9 +200,11 @@ def _check_not_debug(pcrs: Mapping[int, bytes], record: StepRecord) -> None:
     record.passed(Check.NOT_DEBUG, "PCR0, PCR1 and PCR2 are not zero")
 
 
-def _check_measurements(pcrs: Mapping[int, bytes], policy: TrustPolicy, record: StepRecord) -> Measurements:
+def _check_measurements(
+    pcrs: Mapping[int, bytes], policy: TrustPolicy, at: datetime, record: StepRecord
+) -> Measurements:
     _check_not_debug(pcrs, record)
-    build = policy.match(pcrs)
+    build = policy.match(pcrs, at)
     names = ", ".join(f"PCR{index}" for index in build.pinned)
     record.passed(Check.MEASUREMENTS, f"{names} are those of the accepted build {build.label or 'without label'!r}")
     return build

@@ -13,9 +13,10 @@ the enclave can seal only through the Request that opening a fresh sequence retu
 
 from ephemeral.trusted.channel.client import Answer, ClientChannel
 from ephemeral.trusted.channel.enclave import EnclaveChannel, Request
-from ephemeral.trusted.channel.lane import Lane, Position, expand, lanes
+from ephemeral.trusted.channel.lane import Lane, Position, lanes
 from ephemeral.trusted.channel.padding import pad, padded_size, unpad
 from ephemeral.trusted.channel.window import ReplayWindow
+from ephemeral.trusted.hkdf import expand
 
 __all__ = [
     "Answer",

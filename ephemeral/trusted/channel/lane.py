@@ -6,8 +6,6 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ephemeral.errors import FrameRejected
 from ephemeral.protocol import (
@@ -21,16 +19,12 @@ from ephemeral.protocol import (
     Method,
 )
 from ephemeral.trusted.channel.padding import pad, unpad
+from ephemeral.trusted.hkdf import expand
 from ephemeral.wire import SealedFrame
 
 _COUNTER: Final = struct.Struct(">QI")
 _BINDING: Final = struct.Struct(">BBQIB")
 REFUSED: Final = "the frame was refused"  # one text for every cause: an oracle needs a difference
-
-
-def expand(secret: bytes, label: bytes, length: int) -> bytes:
-    """HKDF-Expand with SHA-256 (RFC 5869 section 2.3)."""
-    return HKDFExpand(SHA256(), length, label).derive(secret)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,20 @@
 """The client's side of the handshake: only a VerifiedPeer can be opened, only a confirmed session can seal."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from hmac import compare_digest
+from threading import Lock
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ephemeral.errors import BindingMismatch, FrameRejected, HandshakeRejected
+from ephemeral.errors import BindingMismatch, EphemeralError, FrameRejected, HandshakeRejected
 from ephemeral.protocol import (
     MAX_HELLO_BYTES,
+    MAX_MODELS,
     NONCE_BYTES,
     OFFER_ID_BYTES,
     VERSION,
@@ -23,6 +28,7 @@ from ephemeral.trusted.ed25519 import SignatureRejected
 from ephemeral.trusted.handshake.schedule import SessionKeys, Transcript, encapsulate
 from ephemeral.trusted.manifest import model_set_digest
 from ephemeral.trusted.policy import TrustPolicy
+from ephemeral.verification import VerificationStep
 from ephemeral.wire import (
     ClientHello,
     Finished,
@@ -30,9 +36,17 @@ from ephemeral.wire import (
     HelloResponse,
     OpenRequest,
     OpenResponse,
+    SealedFrame,
     ServedModel,
     ServerHello,
     SessionLimits,
+)
+
+_HELLO: Final = VerificationStep(
+    "session.hello", "Handshake signature", "the attested identity key signed both hellos, and with them the HPKE key"
+)
+_CONFIRMED: Final = VerificationStep(
+    "session.keys", "Key confirmation", "Finished opens, and holds the MAC of this handshake's transcript"
 )
 
 
@@ -45,6 +59,7 @@ class ClientSession:
     channel: ClientChannel
     limits: SessionLimits
     models: tuple[ServedModel, ...]
+    steps: tuple[VerificationStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ class PendingSession:
     enclave: VerifiedEnclave
     nonce: bytes
     _keys: SessionKeys
+    _steps: tuple[VerificationStep, ...]
+    _confirmed: Lock = field(default_factory=Lock, repr=False, compare=False)  # taken by the first, never given back
 
     def confirm(self, answer: OpenResponse) -> ClientSession:
         """Check the enclave's Finished and open the channel.
@@ -62,21 +79,26 @@ class PendingSession:
         Raises:
             FrameRejected: the answer is not the holder's of the attested keys.
             BindingMismatch: the models named are not the attested ones.
+            RuntimeError: it was confirmed before: two channels over one set of keys would use its nonces twice.
         """
-        frame = answer.finished
+        with _after(*self._steps):
+            finished = self._finished(answer.finished)
+        models, limits = tuple(finished.models), finished.limits
+        with _after(*self._steps, _CONFIRMED):
+            compared = _check_models(models, self.enclave)
+        if not self._confirmed.acquire(blocking=False):
+            raise RuntimeError("confirm() after a Finished was accepted")
+        channel = ClientChannel(self._keys.client_to_enclave, self._keys.enclave_to_client, int(limits.max_requests))
+        steps = (*self._steps, _CONFIRMED, compared)
+        return ClientSession(self.enclave, self.nonce, channel, limits, models, steps)
+
+    def _finished(self, frame: SealedFrame) -> Finished:
         if (frame.sequence, frame.chunk, frame.final) != (0, 0, True):
             raise FrameRejected("the frame was refused")
         finished = _parse_finished(self._keys.enclave_to_client.open(frame, Method.OPEN))
         if not compare_digest(finished.verify_data, self._keys.finished):
             raise FrameRejected("the frame was refused")
-        models = tuple(finished.models)
-        served = model_set_digest((model.model_id, model.version, model.manifest_digest) for model in models)
-        if served != self.enclave.binding.model_set_digest:
-            raise BindingMismatch("the enclave names other models than it attested", code="MODEL_SET_MISMATCH")
-        channel = ClientChannel(
-            self._keys.client_to_enclave, self._keys.enclave_to_client, int(finished.limits.max_requests)
-        )
-        return ClientSession(self.enclave, self.nonce, channel, finished.limits, models)
+        return finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +116,10 @@ class VerifiedPeer:
         Raises:
             HandshakeRejected: its HPKE key is unusable.
         """
-        transcript, keys = encapsulate(self._offer.kem_public_key, self._transcript)
+        with _after(*self.enclave.steps, _HELLO):
+            transcript, keys = encapsulate(self._offer.kem_public_key, self._transcript)
         request = OpenRequest(offer_id=self._offer.offer_id, encapsulated_key=transcript.encapsulated_key)
-        return PendingSession(request, self.enclave, self.nonce, keys)
+        return PendingSession(request, self.enclave, self.nonce, keys, (*self.enclave.steps, _HELLO))
 
 
 class Greeting:
@@ -132,12 +155,35 @@ class Greeting:
         nonce = self._nonce if self._fresh else None
         enclave = verify_enclave(answer.attestation_document, self._policy, nonce=nonce, now=now)  # 2
         transcript = Transcript(self._hello, answer.server_hello, answer.attestation_document)
-        try:
-            enclave.binding.identity_key.verify(answer.signature, transcript.signed)  # 3
-        except SignatureRejected:
-            text = "the attested identity key did not sign this handshake; something in between altered it"
-            raise HandshakeRejected(text, code="HELLO_SIGNATURE") from None
+        with _after(*enclave.steps):
+            _check_signature(enclave, answer.signature, transcript.signed)  # 3
         return VerifiedPeer(enclave, self._nonce, offer, transcript)
+
+
+@contextmanager
+def _after(*steps: VerificationStep) -> Iterator[None]:
+    """An error that leaves the block says what had passed before."""
+    try:
+        yield
+    except EphemeralError as error:
+        error.steps = steps
+        raise
+
+
+def _check_models(models: tuple[ServedModel, ...], enclave: VerifiedEnclave) -> VerificationStep:
+    served = model_set_digest((model.model_id, model.version, model.manifest_digest) for model in models)
+    if served != enclave.binding.model_set_digest:
+        raise BindingMismatch("the enclave names other models than it attested", code="MODEL_SET_MISMATCH")
+    compared = f"the {len(models)} named hash to the attested {served.hex()[:16]}…"
+    return VerificationStep("session.models", "Served models", compared)
+
+
+def _check_signature(enclave: VerifiedEnclave, signature: bytes, signed: bytes) -> None:
+    try:
+        enclave.binding.identity_key.verify(signature, signed)
+    except SignatureRejected:
+        text = "the attested identity key did not sign this handshake; something in between altered it"
+        raise HandshakeRejected(text, code="HELLO_SIGNATURE") from None
 
 
 def _parse_server_hello(raw: bytes) -> ServerHello:
@@ -158,6 +204,9 @@ def _parse_server_hello(raw: bytes) -> ServerHello:
 
 def _parse_finished(message: bytes) -> Finished:
     try:
-        return Finished.FromString(message)
+        finished = Finished.FromString(message)
     except DecodeError:
         raise FrameRejected("the frame was refused") from None
+    if len(finished.models) > MAX_MODELS:
+        raise FrameRejected("the frame was refused")
+    return finished

@@ -12,12 +12,10 @@
 """
 
 import hashlib
-import hmac
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pyhpke import AEADId, CipherSuite, ContextInterface, KDFId, KEMId, KEMKey, KEMKeyInterface, PyHPKEError
 
 from ephemeral.errors import HandshakeRejected
 from ephemeral.protocol import (
@@ -30,11 +28,11 @@ from ephemeral.protocol import (
     SESSION_ID_BYTES,
     Suite,
 )
-from ephemeral.trusted.channel import Lane, expand, lanes
+from ephemeral.trusted.channel import Lane, lanes
+from ephemeral.trusted.handshake.hpke import Exporter, setup_recipient, setup_sender
+from ephemeral.trusted.hkdf import expand, hmac_sha256
 
-# RFC 9180 section 7: KEM 0x0020, KDF 0x0001, AEAD 0x0003. Only set-up and export are used: pyhpke's own sequence
-# counter advances on a failed open, which RFC 9180 section 5.2 forbids.
-_HPKE: Final = CipherSuite.new(KEMId.DHKEM_X25519_HKDF_SHA256, KDFId.HKDF_SHA256, AEADId.CHACHA20_POLY1305)
+_INFO: Final = LABEL_SESSION + int(Suite.X25519_HKDF_SHA256_CHACHA20POLY1305).to_bytes(2, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +47,38 @@ class Transcript:
     @property
     def signed(self) -> bytes:
         """What the identity key signs: both hellos."""
-        return LABEL_HELLO + _digest(self.client_hello, self.server_hello)
+        return LABEL_HELLO + _hashed(self.client_hello, self.server_hello).digest()
 
     @property
     def info(self) -> bytes:
         """The HPKE info: everything before the encapsulated key."""
-        suite = int(Suite.X25519_HKDF_SHA256_CHACHA20POLY1305).to_bytes(2, "big")
-        return LABEL_SESSION + suite + _digest(self.client_hello, self.server_hello, self.document)
+        return _INFO + _hashed(self.client_hello, self.server_hello, self.document).digest()
 
     @property
     def hash(self) -> bytes:
         """The transcript hash `th`: everything."""
-        return _digest(self.client_hello, self.server_hello, self.document, self.encapsulated_key)
+        return self.info_and_hash[1]
+
+    @property
+    def info_and_hash(self) -> tuple[bytes, bytes]:
+        """Both, in one pass over the document."""
+        running = _hashed(self.client_hello, self.server_hello, self.document)
+        return _INFO + running.digest(), _extended(running, self.encapsulated_key)
+
+    def completed(self, encapsulated_key: bytes) -> "Transcript":
+        """Return the transcript with its last message."""
+        return Transcript(self.client_hello, self.server_hello, self.document, encapsulated_key)
 
 
-def _digest(*parts: bytes) -> bytes:
+def _hashed(*parts: bytes) -> "hashlib._Hash":
     """Hash length-prefixed parts: no two lists of parts share an encoding."""
-    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+    return hashlib.sha256(b"".join([len(part).to_bytes(4, "big") + part for part in parts]))
+
+
+def _extended(running: "hashlib._Hash", part: bytes) -> bytes:
+    """Return the digest with one more part."""
+    running.update(len(part).to_bytes(4, "big") + part)
+    return running.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +106,12 @@ def encapsulate(kem_public_key: bytes, hellos_and_document: Transcript) -> tuple
         HandshakeRejected: the key is not an X25519 key, or of low order.
     """
     before = hellos_and_document
+    running = _hashed(before.client_hello, before.server_hello, before.document)
     try:
-        recipient = _HPKE.kem.deserialize_public_key(kem_public_key)
-        encapsulated_key, context = _HPKE.create_sender_context(recipient, before.info)
-    except (PyHPKEError, ValueError):
+        encapsulated_key, exporter = setup_sender(kem_public_key, _INFO + running.digest())
+    except ValueError:
         raise HandshakeRejected("the enclave's HPKE key is unusable", code="BAD_KEM_KEY") from None
-    complete = Transcript(before.client_hello, before.server_hello, before.document, encapsulated_key)
-    return complete, _keys(context, complete)
+    return before.completed(encapsulated_key), _keys(exporter, _extended(running, encapsulated_key))
 
 
 def decapsulate(private: X25519PrivateKey, transcript: Transcript) -> SessionKeys:
@@ -108,16 +120,15 @@ def decapsulate(private: X25519PrivateKey, transcript: Transcript) -> SessionKey
     Raises:
         HandshakeRejected: the encapsulated key is not an X25519 key, or of low order.
     """
-    key: KEMKeyInterface = KEMKey.from_pyca_cryptography_key(private)
+    info, transcript_hash = transcript.info_and_hash
     try:
-        context = _HPKE.create_recipient_context(transcript.encapsulated_key, key, transcript.info)
-    except (PyHPKEError, ValueError):
+        exporter = setup_recipient(transcript.encapsulated_key, private, info)
+    except ValueError:
         raise HandshakeRejected("the encapsulated key is unusable", code="BAD_ENCAPSULATED_KEY") from None
-    return _keys(context, transcript)
+    return _keys(exporter, transcript_hash)
 
 
-def _keys(context: ContextInterface, transcript: Transcript) -> SessionKeys:
-    th = transcript.hash
-    c2s, s2c = context.export(LABEL_C2S + th, 32), context.export(LABEL_S2C + th, 32)
-    outgoing, incoming = lanes(c2s, s2c, context.export(LABEL_SESSION_ID + th, SESSION_ID_BYTES))
-    return SessionKeys(outgoing, incoming, hmac.digest(expand(s2c, LABEL_FINISHED, 32), th, "sha256"))
+def _keys(exporter: Exporter, th: bytes) -> SessionKeys:
+    c2s, s2c = exporter.export(LABEL_C2S + th, 32), exporter.export(LABEL_S2C + th, 32)
+    outgoing, incoming = lanes(c2s, s2c, exporter.export(LABEL_SESSION_ID + th, SESSION_ID_BYTES))
+    return SessionKeys(outgoing, incoming, hmac_sha256(expand(s2c, LABEL_FINISHED, 32), th))

@@ -18,19 +18,28 @@ from ephemeral.trusted.manifest.model import (
     encryption_context,
     model_set_digest,
 )
-from ephemeral.trusted.manifest.signing import VerifiedManifest, key_id, sign_manifest, verify_manifest
+from ephemeral.trusted.manifest.signing import (
+    UnverifiedManifest,
+    VerifiedManifest,
+    key_id,
+    parse_manifest,
+    sign_manifest,
+    verify_manifest,
+)
 
 __all__ = [
     "ContainerInfo",
     "KmsKeyInfo",
     "ModelFile",
     "ModelManifest",
+    "UnverifiedManifest",
     "VerifiedManifest",
     "content_digest",
     "dek_commitment",
     "encryption_context",
     "key_id",
     "model_set_digest",
+    "parse_manifest",
     "sign_manifest",
     "verify_manifest",
 ]

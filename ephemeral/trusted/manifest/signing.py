@@ -9,9 +9,10 @@ from ephemeral.errors import ManifestError
 from ephemeral.protocol import MAX_MANIFEST_BYTES
 from ephemeral.trusted.artifact import ContainerInfo, ModelFile
 from ephemeral.trusted.cbor import CborError, decode, encode
-from ephemeral.trusted.cose import CoseError, Sign1, encode_sign1, parse_sign1, sig_structure
+from ephemeral.trusted.cose import CoseError, encode_sign1, parse_sign1, sig_structure
 from ephemeral.trusted.ed25519 import SignatureRejected, SigningKey, VerifyingKey
 from ephemeral.trusted.manifest.model import KmsKeyInfo, ModelManifest, content_part
+from ephemeral.verification import VerificationStep
 
 _PROTECTED: Final = encode({1: -8, 3: "application/vnd.ephemeralml.manifest+cbor"})
 _SCHEMA: Final = 1  # version of the payload's schema, under key 0
@@ -25,6 +26,17 @@ class VerifiedManifest:
     manifest: ModelManifest
     digest: bytes
     raw: bytes
+    steps: tuple[VerificationStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedManifest:
+    """A manifest of the right form whose signature nobody checked; only its digest can say that it is the one meant."""
+
+    manifest: ModelManifest
+    digest: bytes
+    raw: bytes
+    steps: tuple[VerificationStep, ...] = ()
 
 
 def sign_manifest(manifest: ModelManifest, key: SigningKey) -> bytes:
@@ -55,18 +67,34 @@ def verify_manifest(raw: bytes, publishers: Collection[VerifyingKey]) -> Verifie
     """
     if not publishers:
         raise ValueError("no publisher is trusted: every manifest would be refused")
-    envelope, payload = _parse_envelope(raw)  # 1
-    values = _parse_map(payload)
-    publisher = _publisher(values.get(_PUBLISHER), publishers)  # 2
+    steps: list[VerificationStep] = []
     try:
-        publisher.verify(envelope.signature, sig_structure(_PROTECTED, payload))  # 3
-    except SignatureRejected:
-        raise ManifestError("the publisher did not sign this manifest", code="MANIFEST_FORGED") from None
+        envelope, values = _form(raw, steps)  # 1
+        publisher = _publisher(values.get(_PUBLISHER), publishers)  # 2
+        steps.append(VerificationStep("manifest.publisher", "Publisher", f"key {publisher.raw.hex()} is trusted"))
+        _check_signature(envelope, publisher)  # 3
+        steps.append(VerificationStep("manifest.signature", "Signature", f"Ed25519 by {publisher.raw.hex()}"))
+        manifest = _schema(values, steps)  # 4
+    except ManifestError as error:
+        error.steps = tuple(steps)
+        raise
+    return VerifiedManifest(manifest, sha256(envelope.payload).digest(), raw, tuple(steps))
+
+
+def parse_manifest(raw: bytes) -> UnverifiedManifest:
+    """Parse a manifest without believing it: steps 1 and 4 of `verify_manifest`.
+
+    Raises:
+        ManifestError: MANIFEST_MALFORMED.
+    """
+    steps: list[VerificationStep] = []
     try:
-        manifest = _manifest(values)  # 4
-    except ValueError as error:
-        raise _malformed(str(error)) from None
-    return VerifiedManifest(manifest, sha256(payload).digest(), raw)
+        envelope, values = _form(raw, steps)
+        manifest = _schema(values, steps)
+    except ManifestError as error:
+        error.steps = tuple(steps)
+        raise
+    return UnverifiedManifest(manifest, sha256(envelope.payload).digest(), raw, tuple(steps))
 
 
 def key_id(key: VerifyingKey) -> bytes:
@@ -78,7 +106,39 @@ def _malformed(detail: str) -> ManifestError:
     return ManifestError(f"malformed manifest: {detail}", code="MANIFEST_MALFORMED")
 
 
-def _parse_envelope(raw: bytes) -> tuple[Sign1, bytes]:
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The two parts of an envelope with our header that are not fixed."""
+
+    payload: bytes
+    signature: bytes
+
+
+def _form(raw: bytes, steps: list[VerificationStep]) -> tuple[_Signed, dict[object, object]]:
+    signed = _parse_envelope(raw)
+    values = _parse_map(signed.payload)
+    steps.append(VerificationStep("manifest.form", "Form", f"one COSE_Sign1 of {len(raw)} bytes, nothing left over"))
+    return signed, values
+
+
+def _schema(values: dict[object, object], steps: list[VerificationStep]) -> ModelManifest:
+    try:
+        manifest = _manifest(values)
+    except ValueError as error:
+        raise _malformed(str(error)) from None
+    text = f"{manifest.model_id} version {manifest.version}, {len(manifest.files)} files, each with its SHA-256"
+    steps.append(VerificationStep("manifest.schema", "Schema", text))
+    return manifest
+
+
+def _check_signature(signed: _Signed, publisher: VerifyingKey) -> None:
+    try:
+        publisher.verify(signed.signature, sig_structure(_PROTECTED, signed.payload))
+    except SignatureRejected:
+        raise ManifestError("the publisher did not sign this manifest", code="MANIFEST_FORGED") from None
+
+
+def _parse_envelope(raw: bytes) -> _Signed:
     try:
         envelope = parse_sign1(raw, max_bytes=MAX_MANIFEST_BYTES)
     except CoseError as error:
@@ -87,7 +147,7 @@ def _parse_envelope(raw: bytes) -> tuple[Sign1, bytes]:
         raise _malformed("not the tag and headers of a manifest")
     if envelope.payload is None:
         raise _malformed("no payload")
-    return envelope, envelope.payload
+    return _Signed(envelope.payload, envelope.signature)
 
 
 def _parse_map(payload: bytes) -> dict[object, object]:

@@ -7,9 +7,23 @@ from ephemeral.trusted.policy.rules import (
     AWS_NITRO_ROOT_G1,
     AcceptedModel,
     Measurements,
+    Publisher,
     RootOfTrust,
     refuse_debug,
 )
+from ephemeral.trusted.policy.signed import VerifiedPolicy, is_signed, sign_policy, verify_policy
 from ephemeral.trusted.policy.trust import TrustPolicy
 
-__all__ = ["AWS_NITRO_ROOT_G1", "AcceptedModel", "Measurements", "RootOfTrust", "TrustPolicy", "refuse_debug"]
+__all__ = [
+    "AWS_NITRO_ROOT_G1",
+    "AcceptedModel",
+    "Measurements",
+    "Publisher",
+    "RootOfTrust",
+    "TrustPolicy",
+    "VerifiedPolicy",
+    "is_signed",
+    "refuse_debug",
+    "sign_policy",
+    "verify_policy",
+]

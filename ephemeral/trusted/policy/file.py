@@ -4,6 +4,9 @@
 
     version = 1
     max_document_age_seconds = 300       # optional
+    name = "production"                  # optional, required in a signed policy, as are the next two
+    serial = 7                           # version of this policy; a later one has a higher serial
+    not_after = 2030-01-31T00:00:00Z     # the policy protects nobody after this time
 
     [[roots]]                            # optional: without it, the AWS Nitro root alone
     name = "devstack"
@@ -15,20 +18,26 @@
     pcr0 = "…"                           # 96 hex characters; pcr1 and pcr2 too; pcr3, pcr4, pcr8 optional
     pcr1 = "…"
     pcr2 = "…"
+    not_before = 2026-01-01T00:00:00Z    # optional, as is not_after: when this build is accepted, ends included
 
     [[models]]                           # optional
     model_id = "all-MiniLM-L6-v2"
     min_version = 2                      # optional
     manifest_sha256 = "…"                # optional
+
+    [[publishers]]                       # optional: whose signature on a model manifest is believed
+    name = "models team"
+    public_key = "…"                     # Ed25519, 64 hex characters
 """
 
-import tomllib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from ephemeral.errors import PolicyError
-from ephemeral.trusted.policy.rules import AcceptedModel, Measurements, RootOfTrust
+from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
+from ephemeral.trusted.policy.rules import AcceptedModel, Measurements, Publisher, RootOfTrust
+from ephemeral.trusted.toml import TomlError, parse_toml
 
 MAX_POLICY_BYTES: Final = 262_144
 _VERSION: Final = 1
@@ -39,22 +48,27 @@ _TYPE_NAMES: Final[dict[type, str]] = {
     str: "a string",
     bool: "true or false",
     list: "a list of tables",
+    datetime: "a time such as 2030-01-31T00:00:00Z",
 }
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyFile:
-    """The rules a file holds; what it leaves out is empty or None."""
+class PolicyContents:
+    """What a file says; what it leaves out is empty or None."""
 
     roots: tuple[RootOfTrust, ...]
     measurements: tuple[Measurements, ...]
     models: tuple[AcceptedModel, ...]
+    publishers: tuple[Publisher, ...]
     max_document_age: timedelta | None
+    name: str
+    serial: int | None
+    not_after: datetime | None
 
 
-def read_policy(text: str) -> PolicyFile:
+def read_policy(text: str) -> PolicyContents:
     """Parse the TOML text of a policy.
 
     Raises:
@@ -66,22 +80,26 @@ def read_policy(text: str) -> PolicyFile:
     seconds = top.optional("max_document_age_seconds", int)
     if seconds is not None and not 1 <= seconds <= _MAX_SECONDS:
         raise PolicyError("max_document_age_seconds must be 1 to 10800", code="POLICY_AGE")
-    rules = PolicyFile(
+    contents = PolicyContents(
         roots=tuple(_root(table) for table in top.tables("roots")),
         measurements=tuple(_measurements(table) for table in top.tables("measurements")),
         models=tuple(_model(table) for table in top.tables("models")),
+        publishers=tuple(_publisher(table) for table in top.tables("publishers")),
         max_document_age=None if seconds is None else timedelta(seconds=seconds),
+        name=top.optional("name", str) or "",
+        serial=top.optional("serial", int),
+        not_after=top.optional("not_after", datetime),
     )
     top.refuse_rest()
-    return rules
+    return contents
 
 
 def _toml(text: str) -> dict[str, object]:
     if len(text) > MAX_POLICY_BYTES:
         raise PolicyError(f"the policy is longer than {MAX_POLICY_BYTES} bytes", code="POLICY_SYNTAX")
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_toml(text)
+    except TomlError as error:
         raise PolicyError(f"the policy is not TOML: {error}", code="POLICY_SYNTAX") from None
 
 
@@ -102,6 +120,8 @@ def _measurements(table: "_Table") -> Measurements:
         pcr4=table.optional_hex("pcr4"),
         pcr8=table.optional_hex("pcr8"),
         label=table.required("label", str),
+        not_before=table.optional("not_before", datetime),
+        not_after=table.optional("not_after", datetime),
     )
     table.refuse_rest()
     return build
@@ -116,6 +136,16 @@ def _model(table: "_Table") -> AcceptedModel:
     )
     table.refuse_rest()
     return model
+
+
+def _publisher(table: "_Table") -> Publisher:
+    name = table.required("name", str)
+    try:
+        publisher = Publisher(name, VerifyingKey(table.hex("public_key")))
+    except KeyRejected as error:
+        raise PolicyError(f"public_key of publisher {name!r}: {error}", code="POLICY_KEY") from None
+    table.refuse_rest()
+    return publisher
 
 
 class _Table:

@@ -4,32 +4,52 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
 from ephemeral.errors import MeasurementMismatch, PolicyError
 from ephemeral.protocol import DOCUMENT_MAX_AGE
 from ephemeral.trusted.cbor import encode
+from ephemeral.trusted.cose import TAG_SIGN1
+from ephemeral.trusted.ed25519 import VerifyingKey
 from ephemeral.trusted.policy.file import MAX_POLICY_BYTES, read_policy
-from ephemeral.trusted.policy.rules import AWS_NITRO_ROOT_G1, AcceptedModel, Measurements, RootOfTrust, refuse_debug
+from ephemeral.trusted.policy.rules import (
+    AWS_NITRO_ROOT_G1,
+    AcceptedModel,
+    Measurements,
+    RootOfTrust,
+    refuse_debug,
+    require_zone,
+)
 
 _MIN_AGE: Final = timedelta(seconds=1)
 _MAX_AGE: Final = timedelta(hours=3)  # a leaf certificate lives no longer
+_MAX_NAME: Final = 256
+_MAX_SERIAL: Final = 2**53 - 1  # the largest integer that every JSON reader of the remembered state keeps exactly
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """Roots, builds and models that are accepted; at least one root and one build, nothing named twice.
+    """Roots, builds, models and publishers that are accepted; at least one root and one build, nothing named twice.
+
+    `name`, `serial` and `not_after` say which version of which policy this is and until when it holds; a signed policy
+    must have all three.
 
     Raises:
-        PolicyError: the policy is empty, ambiguous, or its document age is outside 1 second to 3 hours.
+        PolicyError: the policy is empty, ambiguous, its document age is outside 1 second to 3 hours, or its name,
+            serial or expiry is none.
     """
 
     roots: tuple[RootOfTrust, ...]
     measurements: tuple[Measurements, ...]
     models: tuple[AcceptedModel, ...] = ()
     max_document_age: timedelta = DOCUMENT_MAX_AGE
+    publishers: tuple[VerifyingKey, ...] = ()
+    name: str = ""
+    serial: int | None = None
+    not_after: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.roots:
@@ -41,11 +61,17 @@ class TrustPolicy:
             )
         if not _MIN_AGE <= self.max_document_age <= _MAX_AGE:
             raise PolicyError("max_document_age_seconds must be 1 to 10800", code="POLICY_AGE")
+        if len(self.name) > _MAX_NAME or not self.name.isprintable():
+            raise PolicyError(f"a policy's name has at most {_MAX_NAME} printable characters", code="POLICY_NAME")
+        if self.serial is not None and not 1 <= self.serial <= _MAX_SERIAL:
+            raise PolicyError(f"serial must be 1 to {_MAX_SERIAL}", code="POLICY_SERIAL")
+        require_zone("not_after of the policy", self.not_after)
         _require_unique("root name", (root.name for root in self.roots))
         _require_unique("root sha256", (root.sha256.hex() for root in self.roots))
         _require_unique("measurements label", (build.label for build in self.measurements if build.label))
         _require_unique("set of PCRs", (str(build.pinned) for build in self.measurements))
         _require_unique("model_id", (model.model_id for model in self.models))
+        _require_unique("publisher's key", (key.raw.hex() for key in self.publishers))
 
     @classmethod
     def aws_nitro(cls, *measurements: Measurements) -> Self:
@@ -57,16 +83,29 @@ class TrustPolicy:
         """Read a policy file (TOML).
 
         Raises:
-            PolicyError: the file cannot be read, or as for `parse`.
+            PolicyError: the file cannot be read, is a signed policy, or as for `parse`.
         """
         try:
             with Path(path).open("rb") as file:
                 raw = file.read(MAX_POLICY_BYTES + 1)
-            return cls.parse(raw.decode())
         except OSError as error:
             raise PolicyError(f"cannot read the policy {path}: {error.strerror}", code="POLICY_UNREADABLE") from None
+        return cls.decode(raw, str(path))
+
+    @classmethod
+    def decode(cls, raw: bytes, where: str) -> Self:
+        """Parse the bytes of a policy file; `where` names it in errors.
+
+        Raises:
+            PolicyError: not text, a signed policy (POLICY_SIGNED), or as for `parse`.
+        """
+        if raw[:1] == bytes([TAG_SIGN1]):
+            text = f"{where} is a signed policy: it needs its signer's key, and state that remembers its serial"
+            raise PolicyError(text, code="POLICY_SIGNED")
+        try:
+            return cls.parse(raw.decode())
         except UnicodeDecodeError:
-            raise PolicyError(f"the policy {path} is not UTF-8 text", code="POLICY_UNREADABLE") from None
+            raise PolicyError(f"the policy {where} is not UTF-8 text", code="POLICY_UNREADABLE") from None
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -81,6 +120,10 @@ class TrustPolicy:
             measurements=rules.measurements,
             models=rules.models,
             max_document_age=rules.max_document_age or DOCUMENT_MAX_AGE,
+            publishers=tuple(publisher.public_key for publisher in rules.publishers),
+            name=rules.name,
+            serial=rules.serial,
+            not_after=rules.not_after,
         )
 
     @property
@@ -89,30 +132,73 @@ class TrustPolicy:
         content = {
             "version": 1,
             "roots": sorted([root.name, root.sha256, root.evaluation] for root in self.roots),
-            "measurements": sorted(encode([build.label, build.pinned]) for build in self.measurements),
+            "measurements": sorted(
+                encode([build.label, build.pinned, _micros(build.not_before), _micros(build.not_after)])
+                for build in self.measurements
+            ),
             "models": sorted(
                 encode([model.model_id, model.min_version, model.manifest_sha256]) for model in self.models
             ),
             "max_document_age": self.max_document_age // timedelta(milliseconds=1),
+            "publishers": sorted(key.raw for key in self.publishers),
+            "name": self.name,
+            "serial": self.serial,
+            "not_after": _micros(self.not_after),
         }
         return hashlib.sha256(encode(content)).digest()
 
-    def match(self, pcrs: Mapping[int, bytes]) -> Measurements:
-        """Return the accepted build whose pinned PCRs are all in `pcrs`: one build as a whole, never a mixture.
+    def refuse_expired(self, now: datetime) -> None:
+        """Return if the policy still holds at `now`.
 
         Raises:
-            MeasurementMismatch: a debug enclave (whatever the policy says), or none of the accepted builds.
+            PolicyError: it has expired (POLICY_EXPIRED).
         """
+        if self.not_after is not None and now > self.not_after:
+            raise PolicyError(
+                f"the policy {self.name!r} expired at {self.not_after.isoformat()}: get a newer one from whoever "
+                "maintains it (or is this machine's clock right?)",
+                code="POLICY_EXPIRED",
+            )
+
+    def match(self, pcrs: Mapping[int, bytes], now: datetime | None = None) -> Measurements:
+        """Return the build accepted at `now` whose pinned PCRs are all in `pcrs`: one as a whole, never a mixture.
+
+        `now` is the verifier's time, for an archived document the document's own; None is this machine's clock.
+
+        Raises:
+            MeasurementMismatch: a debug enclave (whatever the policy says), none of the accepted builds, or one outside
+                its window.
+            PolicyError: the policy has expired.
+        """
+        at = now or datetime.now(UTC)
+        self.refuse_expired(at)
         refuse_debug(pcrs)
+        running = [build for build in self.measurements if not build.differing(pcrs)]
+        if not running:
+            raise self._unknown_build(pcrs)
+        return _first_in_window(running, at)
+
+    def _unknown_build(self, pcrs: Mapping[int, bytes]) -> MeasurementMismatch:
         nearest = min(self.measurements, key=lambda build: len(build.differing(pcrs)))
-        differing = nearest.differing(pcrs)
-        if not differing:
-            return nearest
-        names = ", ".join(f"PCR{index} is {_short(pcrs.get(index))}" for index in differing)
-        raise MeasurementMismatch(
+        names = ", ".join(f"PCR{index} is {_short(pcrs.get(index))}" for index in nearest.differing(pcrs))
+        return MeasurementMismatch(
             f"none of the {len(self.measurements)} accepted builds runs there; "
             f"against {nearest.label or 'the nearest'!r}: {names}"
         )
+
+    def accept_any_model(self, served: Iterable[tuple[str, int, bytes]]) -> None:
+        """Return if the policy accepts one of the models served, each an id, a version and a manifest's SHA-256.
+
+        Raises:
+            MeasurementMismatch: it accepts none; the error is the last one's.
+        """
+        refusal = MeasurementMismatch("the enclave serves no model", code="MODEL_NOT_ACCEPTED")
+        for model in served:
+            try:
+                return self.accept_model(*model)
+            except MeasurementMismatch as error:
+                refusal = error
+        raise refusal
 
     def accept_model(self, model_id: str, version: int, manifest_sha256: bytes) -> None:
         """Return if the policy accepts this model; a policy that names no model accepts what an accepted build serves.
@@ -134,6 +220,23 @@ class TrustPolicy:
         if accepted.manifest_sha256 not in (None, manifest_sha256):
             text = f"model {model_id!r} is served from another manifest than the policy pins"
             raise MeasurementMismatch(text, code="MODEL_MANIFEST")
+
+
+def _first_in_window(builds: list[Measurements], now: datetime) -> Measurements:
+    """Return the first of `builds` whose window holds `now`; two can be equal but for what they pin beyond PCR2."""
+    *others, last = builds
+    for build in others:
+        try:
+            build.refuse_outside(now)
+        except MeasurementMismatch:
+            continue
+        return build
+    last.refuse_outside(now)
+    return last
+
+
+def _micros(time: datetime | None) -> int | None:
+    return None if time is None else (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _short(value: bytes | None) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from ephemeral.trusted.receipt.schema import LABEL_OF, NITRO, PROFILE
 
@@ -18,6 +19,11 @@ class EnclaveMeasurements:
     pcr4: bytes | None = None
     pcr8: bytes | None = None
     measurement_type: str = NITRO
+
+    def by_name(self) -> dict[str, object]:
+        """Return the registers that are present and what they are."""
+        values = zip(_MEASUREMENT_NAMES, _MEASUREMENT_VALUES(self), strict=True)
+        return {name: value for name, value in values if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +54,30 @@ class ReceiptClaims:
 
     def by_name(self) -> dict[str, object]:
         """Return the claims that are present, measurements as a map."""
-        named = _present(self) | {"eat_profile": PROFILE, "enclave_measurements": _present(self.measurements)}
-        del named["measurements"]
+        named = {name: value for name, value in zip(_NAMES, _VALUES(self), strict=True) if value is not None}
+        named["eat_profile"] = PROFILE
+        named["enclave_measurements"] = self.measurements.by_name()
         return named
 
     def by_label(self) -> dict[object, object]:
         """Return the claims that are present, as the payload carries them."""
-        return {LABEL_OF[name]: value for name, value in self.by_name().items()}
+        return by_label(self.by_name())
+
+
+# Looked up once, not for every receipt.
+_NAMES: Final = tuple(field.name for field in fields(ReceiptClaims) if field.name != "measurements")
+_VALUES: Final = attrgetter(*_NAMES)
+_MEASUREMENT_NAMES: Final = tuple(field.name for field in fields(EnclaveMeasurements))
+_MEASUREMENT_VALUES: Final = attrgetter(*_MEASUREMENT_NAMES)
+
+
+def by_label(named: Mapping[str, object]) -> dict[object, object]:
+    """Return claims by name as the payload carries them, in the deterministic order of their labels."""
+    return {label: named[name] for name, label in LABEL_OF.items() if name in named}
 
 
 def claims_from(values: Mapping[str, Any]) -> ReceiptClaims:
     """Build the claims from values by name that were found to have neither a form fault nor a value fault."""
-    rest = {name: value for name, value in values.items() if name not in ("eat_profile", "enclave_measurements")}
-    return ReceiptClaims(measurements=EnclaveMeasurements(**values["enclave_measurements"]), **rest)
-
-
-def _present(record: ReceiptClaims | EnclaveMeasurements) -> dict[str, object]:
-    values = ((field.name, getattr(record, field.name)) for field in fields(record))
-    return {name: value for name, value in values if value is not None}
+    rest = dict(values)
+    del rest["eat_profile"]
+    return ReceiptClaims(measurements=EnclaveMeasurements(**rest.pop("enclave_measurements")), **rest)

@@ -7,7 +7,7 @@ from typing import Final
 from ephemeral.protocol import MAX_RECEIPT_BYTES
 from ephemeral.trusted.cbor import CborError, decode
 from ephemeral.trusted.cose import CoseError, Sign1, parse_sign1
-from ephemeral.trusted.receipt.schema import CLAIMS, PROTECTED, form_faults
+from ephemeral.trusted.receipt.schema import LABEL_OF, PROTECTED, form_faults
 
 _ALG: Final = 1
 _CONTENT_TYPE: Final = 3
@@ -49,7 +49,7 @@ def parse_receipt(raw: bytes) -> UnverifiedReceipt:
         raise FormError(*faults, "PAYLOAD_NOT_MAP")
     if faults := [*faults, *form_faults(values)]:
         raise FormError(*faults)
-    by_name = {claim.name: values[claim.label] for claim in CLAIMS if claim.label in values}
+    by_name = {name: values[label] for name, label in LABEL_OF.items() if label in values}
     return UnverifiedReceipt(envelope.payload, envelope.signature, by_name)
 
 

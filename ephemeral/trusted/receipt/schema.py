@@ -13,7 +13,7 @@ outside its claim's CDDL range that has no code of its own (an empty text, a zer
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ephemeral.protocol import PCR_BYTES, SHA256_BYTES
 
@@ -31,51 +31,52 @@ REQUIRED_PCRS: Final = ("pcr0", "pcr1", "pcr2")
 OPTIONAL_PCRS: Final = ("pcr3", "pcr4", "pcr8")
 _CTI_BYTES: Final = 16
 _MAX_QUOTED: Final = 32
+_ABSENT: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One row of the profile: its label, its name in codes, and whether a value is of its type."""
+    """One row of the profile: its label, its name in codes, the type of a value and what else binds it."""
 
     label: int
     name: str
-    fits: Callable[[object], bool]
+    kind: type
+    fits: Callable[[Any], bool] | None = None
     required: bool = True
 
 
-def _text(limit: int) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and 1 <= len(value.encode()) <= limit
+def _text(limit: int) -> Callable[[str], bool]:
+    return lambda value: 1 <= len(value.encode()) <= limit
 
 
-def _uint(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**64  # not isinstance: True is no number here
-
-
-def _bytes(value: object) -> bool:
-    return isinstance(value, bytes)
+def _uint(value: int) -> bool:
+    return 0 <= value < 2**64
 
 
 CLAIMS: Final = (
-    Claim(1, "iss", _text(256)),
-    Claim(6, "iat", lambda value: _uint(value) and value != 0),
-    Claim(7, "cti", lambda value: _bytes(value) and value != bytes(_CTI_BYTES)),
-    Claim(10, "eat_nonce", lambda value: isinstance(value, bytes) and 8 <= len(value) <= 64, required=False),
-    Claim(PROFILE_LABEL, "eat_profile", lambda value: isinstance(value, str)),
-    Claim(-65537, "model_id", _text(256)),
-    Claim(-65538, "model_version", _text(128)),
-    Claim(-65539, "model_hash", _bytes),
-    Claim(-65540, "request_hash", _bytes),
-    Claim(-65541, "response_hash", _bytes),
-    Claim(-65542, "attestation_doc_hash", _bytes),
-    Claim(MEASUREMENTS_LABEL, "enclave_measurements", lambda value: isinstance(value, dict)),
-    Claim(-65544, "policy_version", _text(256)),
-    Claim(-65545, "sequence_number", _uint),
-    Claim(-65546, "execution_time_ms", _uint),
-    Claim(-65547, "memory_peak_mb", _uint),
-    Claim(-65548, "security_mode", lambda value: isinstance(value, str)),
-    Claim(-65549, "model_hash_scheme", lambda value: isinstance(value, str), required=False),
+    Claim(1, "iss", str, _text(256)),
+    Claim(6, "iat", int, lambda value: _uint(value) and value != 0),
+    Claim(7, "cti", bytes, lambda value: value != bytes(_CTI_BYTES)),
+    Claim(10, "eat_nonce", bytes, lambda value: 8 <= len(value) <= 64, required=False),
+    Claim(PROFILE_LABEL, "eat_profile", str),
+    Claim(-65537, "model_id", str, _text(256)),
+    Claim(-65538, "model_version", str, _text(128)),
+    Claim(-65539, "model_hash", bytes),
+    Claim(-65540, "request_hash", bytes),
+    Claim(-65541, "response_hash", bytes),
+    Claim(-65542, "attestation_doc_hash", bytes),
+    Claim(MEASUREMENTS_LABEL, "enclave_measurements", dict),
+    Claim(-65544, "policy_version", str, _text(256)),
+    Claim(-65545, "sequence_number", int, _uint),
+    Claim(-65546, "execution_time_ms", int, _uint),
+    Claim(-65547, "memory_peak_mb", int, _uint),
+    Claim(-65548, "security_mode", str),
+    Claim(-65549, "model_hash_scheme", str, required=False),
 )
 LABEL_OF: Final = {claim.name: claim.label for claim in CLAIMS}
+# Plain tuples: every receipt is held against every row.
+_ROWS: Final = tuple((claim.label, claim.name, claim.kind, claim.fits, claim.required) for claim in CLAIMS)
+_KNOWN: Final = frozenset(LABEL_OF.values())
 _HASHES: Final = ("model_hash", "request_hash", "response_hash", "attestation_doc_hash")
 
 
@@ -83,14 +84,19 @@ def form_faults(values: Mapping[object, object]) -> Iterator[str]:
     """Yield the layer-1 code of every claim that is missing, of the wrong type or not of the profile."""
     if isinstance(profile := values.get(PROFILE_LABEL), str) and profile != PROFILE:
         yield "WRONG_PROFILE"
-    for claim in CLAIMS:
-        if claim.label not in values:
-            if claim.required:
-                yield f"MISSING_CLAIM:{claim.name}"
-        elif not claim.fits(values[claim.label]):
-            yield f"WRONG_TYPE:{claim.name}"
-    known = {claim.label for claim in CLAIMS}
-    yield from (f"UNKNOWN_CLAIM:{quoted(label)}" for label in values if type(label) is not int or label not in known)
+    for label, name, kind, fits, required in _ROWS:
+        value = values.get(label, _ABSENT)
+        # The exact type: to isinstance, true is a number.
+        if type(value) is kind:
+            if fits is not None and not fits(value):
+                yield f"WRONG_TYPE:{name}"
+        elif value is not _ABSENT:
+            yield f"WRONG_TYPE:{name}"
+        elif required:
+            yield f"MISSING_CLAIM:{name}"
+    for unknown in values:
+        if type(unknown) is not int or unknown not in _KNOWN:
+            yield f"UNKNOWN_CLAIM:{quoted(unknown)}"
     if isinstance(measurements := values.get(MEASUREMENTS_LABEL), dict):
         yield from _measurement_form_faults(measurements)
 

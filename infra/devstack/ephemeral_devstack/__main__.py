@@ -16,7 +16,8 @@ from rich.console import Console
 from ephemeral.errors import EphemeralError
 from ephemeral.trusted.handshake import Greeting
 from ephemeral.trusted.policy import TrustPolicy
-from ephemeral_devstack.stack import Stack, StackOptions
+from ephemeral_devstack.stack import MODEL_ID, Stack, StackOptions
+from ephemeralml.publishing.release import Release
 
 BANNER = "SIMULATED: no hardware vouches for anything here. For development and evaluation only."
 
@@ -30,6 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--listen", default="tcp://127.0.0.1:7443", help="where clients connect; port 0 takes a free one"
     )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        type=_model,
+        metavar="ID=FOLDER",
+        help="publish and serve this sentence-transformers folder too; may be repeated",
+    )
     arguments = parser.parse_args(argv)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold yellow]{BANNER}[/]")
@@ -37,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda _number, _frame: stopping.set())
     try:
-        options = StackOptions(state=arguments.state.absolute(), listen=arguments.listen)
+        state, models = arguments.state.absolute(), dict(arguments.model)
+        options = StackOptions(state=state, listen=arguments.listen, more_models=models)
         with Stack.start(options, lambda what, seconds: console.print(f"  {seconds:5.1f} s  {what}")) as stack:
             describe(stack, console)
             stopping.wait()
@@ -46,6 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"devstack: {error.code}: {error.detail}", file=sys.stderr)  # noqa: T201
         return 3
     return 0
+
+
+def _model(text: str) -> tuple[str, Path]:
+    model_id, _, folder = text.partition("=")
+    try:
+        Release(model_id, 1)
+    except EphemeralError as error:
+        raise argparse.ArgumentTypeError(f"write ID=FOLDER; {error.detail}") from None
+    if model_id == MODEL_ID:
+        raise argparse.ArgumentTypeError(f"{MODEL_ID} is served already")
+    if not folder or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{folder!r} is not a folder; write ID=FOLDER")
+    return model_id, Path(folder).absolute()
 
 
 def describe(stack: Stack, console: Console) -> None:
@@ -58,7 +81,10 @@ def describe(stack: Stack, console: Console) -> None:
     console.print(f"  logs         {stack.logs}")
     console.print("\nIn a second terminal:\n")
     options = f"--address {stack.address} --trust {stack.trust}"
-    console.print(f'  {scripts}/ephemeralml embed {options} "A text that only the enclave can read."')
+    models = stack.options.models
+    for model_id in models:
+        which = f" --model {model_id}" if len(models) > 1 else ""
+        console.print(f'  {scripts}/ephemeralml embed {options}{which} "A text that only the enclave can read."')
     console.print(f"  {scripts}/ephemeralml attest {options}")
     buf = f"{scripts}/buf curl --protocol grpc --http2-prior-knowledge"
     console.print("\nThe same port with reflection, which only the development stack serves:\n")

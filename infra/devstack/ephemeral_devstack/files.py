@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from ephemeral.trusted.ed25519 import SigningKey
+from ephemeral.trusted.ed25519 import SigningKey, VerifyingKey
 from ephemeral.trusted.policy import Measurements
 
 
-def enclave_config(listen: str, host: str, publisher: SigningKey, model_id: str) -> bytes:
+def enclave_config(listen: str, host: str, publisher: SigningKey, *model_ids: str) -> bytes:
     """Return the configuration that a production image would have baked in."""
+    models = "".join(f'\n[[models]]\nmodel_id = "{model_id}"\nminimum_version = 1\n' for model_id in model_ids)
     return f"""\
 # SIMULATED development stack: in production this file is part of the measured image.
 version = 1
@@ -16,14 +17,10 @@ host = "{host}"
 
 [[publishers]]
 public_key = "{publisher.verifying_key.raw.hex()}"
-
-[[models]]
-model_id = "{model_id}"
-minimum_version = 1
-""".encode()
+{models}""".encode()
 
 
-def trust_file(path: Path, root_sha256: str, measured: Measurements) -> None:
+def trust_file(path: Path, root_sha256: str, measured: Measurements, publisher: VerifyingKey) -> None:
     """Write the policy under which a client trusts this stack, and nothing but this stack."""
     registers = "\n".join(f'pcr{index} = "{value.hex()}"' for index, value in measured.pinned.items())
     path.write_text(
@@ -39,5 +36,9 @@ evaluation = true
 [[measurements]]
 label = "{measured.label}"
 {registers}
+
+[[publishers]]
+name = "SIMULATED publisher"
+public_key = "{publisher.raw.hex()}"
 """
     )

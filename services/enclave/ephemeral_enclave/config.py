@@ -4,7 +4,6 @@ It is measured with the image, so everything security-sensitive stands here and 
 """
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ephemeral.errors import ConfigError
 from ephemeral.protocol import MAX_MODELS
 from ephemeral.transport import Address
 from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
+from ephemeral.trusted.toml import TomlError, parse_toml
 
 MAX_CONFIG_BYTES: Final = 65_536
 _VERSION: Final = 1
@@ -26,7 +26,7 @@ class ServingLimits:
 
     sessions: int = 1024
     offers: int = 1024
-    queued_requests: int = 64
+    queued_requests: int = 256
     threads: int = 0  # 0: torch decides
 
 
@@ -60,8 +60,8 @@ class EnclaveConfig:
         if len(raw) > MAX_CONFIG_BYTES:
             raise ConfigError(f"the configuration has more than {MAX_CONFIG_BYTES} bytes")
         try:
-            table = _Table("", tomllib.loads(raw.decode()))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            table = _Table("", parse_toml(raw.decode()))
+        except (UnicodeDecodeError, TomlError) as error:
             raise ConfigError(f"the configuration is not TOML: {error}") from None
         if table.integer("version") != _VERSION:
             raise ConfigError(f"the configuration's version must be {_VERSION}")

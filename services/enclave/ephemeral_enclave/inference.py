@@ -1,6 +1,7 @@
 """From an opened request to the message that answers it. Refusals are answers too: they travel sealed."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -97,18 +98,18 @@ def parse_request(message: bytes) -> InferenceRequest:
     if task not in ("embed", "describe"):
         raise RequestRefused("this enclave computes embeddings only", code="UNSUPPORTED_TASK")
     if task == "embed":
-        _bound(list(request.embed.texts))
+        _bound(request.embed.texts)
     return request
 
 
-def _bound(texts: list[str]) -> None:
+def _bound(texts: Sequence[str]) -> None:
+    if len(texts) > LIMITS.max_texts:  # before any is looked at: a frame has room for a million
+        raise RequestRefused(f"{len(texts)} texts; at most {LIMITS.max_texts}", code="TOO_LARGE")
     if not texts or not all(texts):
         raise RequestRefused("there must be at least one text, and none may be empty", code="INVALID_REQUEST")
     size = sum(len(text.encode()) for text in texts)
-    if len(texts) > LIMITS.max_texts or size > LIMITS.max_text_bytes:
-        text = (
-            f"{len(texts)} texts of {size} bytes; at most {LIMITS.max_texts} of {LIMITS.max_text_bytes} bytes together"
-        )
+    if size > LIMITS.max_text_bytes:
+        text = f"{len(texts)} texts of {size} bytes; at most {LIMITS.max_text_bytes} bytes together"
         raise RequestRefused(text, code="TOO_LARGE")
 
 

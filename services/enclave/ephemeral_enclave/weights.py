@@ -14,6 +14,7 @@ from ephemeral_enclave.strict_json import parse_object
 
 MAX_HEADER_BYTES: Final = 1024 * 1024
 MAX_TENSORS: Final = 4096
+_MAX_SIDES: Final = 8  # the product of tens of thousands takes most of a minute
 _DTYPES: Final = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -62,7 +63,7 @@ def _entry(name: str, value: object) -> tuple[str, torch.dtype, tuple[int, ...],
         case _:
             raise _malformed(f"tensor {name} is not described as safetensors wants it")
     dtype = _DTYPES.get(kind)
-    if dtype is None or not all(type(side) is int and 0 <= side < 2**40 for side in shape):
+    if dtype is None or len(shape) > _MAX_SIDES or not all(type(side) is int and 0 <= side < 2**40 for side in shape):
         raise _malformed(f"tensor {name} has an unknown type or an impossible shape")
     if not 0 <= start <= end or end - start != math.prod(shape) * dtype.itemsize:
         raise _malformed(f"tensor {name} does not have the bytes that its shape needs")

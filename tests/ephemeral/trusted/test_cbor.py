@@ -1,13 +1,22 @@
 """Strict CBOR: one value, one encoding; and the one place where the security module's own habits are let in."""
 
+import random
 from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ephemeral.trusted.cbor import MAX_ITEMS, CborError, decode, decode_nsm, encode
+from ephemeral.trusted.cbor import (
+    MAX_ITEMS,
+    CborError,
+    byte_string,
+    decode,
+    decode_nsm,
+    encode,
+    encode_as_ordered,
+)
 
 CAP = 65_536
 
@@ -159,3 +168,148 @@ def test_arbitrary_bytes_never_give_the_tolerant_decoder_another_error(raw: byte
         decode_nsm(raw, max_bytes=CAP)
     except CborError:
         return
+
+
+# --- the decoder against cbor2, which is the oracle of what bytes mean
+
+
+def typed(value: Any) -> Any:
+    """Return a value that compares types too: to Python 1, 1.0 and True are one."""
+    if isinstance(value, dict):
+        return ("map", [(typed(key), typed(item)) for key, item in value.items()])
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, [typed(item) for item in value])
+    return (type(value).__name__, value)
+
+
+def oracle(raw: bytes, *, nsm: bool) -> Any:
+    """Return what cbor2 reads, all of it, in its own strictest mode; anything else is a CborError."""
+    try:
+        value = cbor2.loads(raw, allow_duplicate_keys=False, allow_indefinite=nsm)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise CborError(str(error)) from None
+    return value
+
+
+def deterministic_by_definition(raw: bytes) -> Any:
+    """Return the value if `raw` is the one encoding of a value of the profile."""
+    value = oracle(raw, nsm=False)
+    try:
+        same = encode(value) == raw
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise CborError("not deterministic")
+    return value
+
+
+def verdict(decoder: Any, raw: bytes) -> Any:
+    try:
+        return typed(decoder(raw))
+    except CborError:
+        return "refused"
+
+
+def strict(raw: bytes) -> object:
+    return decode(raw, max_bytes=CAP, max_depth=100)
+
+
+def tolerant(raw: bytes) -> object:
+    return decode_nsm(raw, max_bytes=CAP, max_depth=100)
+
+
+def spelt_by(seeded: random.Random, value: Any, *, wild: bool) -> bytes:
+    """Encode a value; a wild speller draws long heads, indefinite containers and any order of keys."""
+
+    def head(major: int, argument: int) -> bytes:
+        sizes = [size for size in (0, 1, 2, 4, 8) if argument < (24 if size == 0 else 1 << 8 * size)]
+        size = seeded.choice(sizes) if wild else sizes[0]
+        low = argument if size == 0 else 23 + size.bit_length()
+        return bytes([major << 5 | low]) + (argument.to_bytes(size, "big") if size else b"")
+
+    def spelt(item: Any) -> bytes:
+        return spelt_by(seeded, item, wild=wild)
+
+    def container(major: int, count: int, content: list[bytes]) -> bytes:
+        if wild and seeded.random() < 0.3:
+            return bytes([major << 5 | 31]) + b"".join(content) + b"\xff"
+        return head(major, count) + b"".join(content)
+
+    if isinstance(value, dict):
+        pairs = [spelt(key) + spelt(item) for key, item in value.items()]
+        seeded.shuffle(pairs)
+        return container(5, len(pairs), pairs)
+    if isinstance(value, list):
+        return container(4, len(value), [spelt(item) for item in value])
+    if isinstance(value, bytes | str):
+        content = value if isinstance(value, bytes) else value.encode()
+        return head(2 if isinstance(value, bytes) else 3, len(content)) + content
+    if type(value) is int:
+        return head(0, value) if value >= 0 else head(1, -1 - value)
+    return cbor2.dumps(value)
+
+
+def damaged(seeded: random.Random, raw: bytes) -> bytes:
+    mutant = bytearray(raw)
+    for _ in range(seeded.randrange(1, 4)):
+        at = seeded.randrange(len(mutant) + 1)
+        mutant[at : at + seeded.choice((0, 1, 1, 2))] = seeded.choice(
+            (b"", b"\xff", b"\x18", b"\xa1", b"\x9f", b"\xf5", b"\x81", b"\xc0", seeded.randbytes(2))
+        )
+    return bytes(mutant)
+
+
+@settings(max_examples=300)
+@given(VALUES, st.randoms(use_true_random=False))
+def test_the_strict_decoder_accepts_exactly_what_is_deterministic_and_reads_what_cbor2_reads(
+    value: Any, seeded: random.Random
+) -> None:
+    raw = encode(value)
+    for bytes_ in (raw, damaged(seeded, raw), spelt_by(seeded, value, wild=True)):
+        assert verdict(strict, bytes_) == verdict(deterministic_by_definition, bytes_), bytes_.hex()
+
+
+@settings(max_examples=300)
+@given(st.binary(min_size=1, max_size=60))
+def test_on_arbitrary_bytes_too(raw: bytes) -> None:
+    assert verdict(strict, raw) == verdict(deterministic_by_definition, raw)
+
+
+@settings(max_examples=300)
+@given(VALUES, st.randoms(use_true_random=False))
+def test_the_tolerant_decoder_reads_every_spelling_as_cbor2_does(value: Any, seeded: random.Random) -> None:
+    raw = spelt_by(seeded, value, wild=True)
+    assert verdict(tolerant, raw) == verdict(lambda raw: oracle(raw, nsm=True), raw) != "refused"
+
+
+@settings(max_examples=300)
+@given(VALUES, st.randoms(use_true_random=False))
+def test_whatever_the_tolerant_decoder_accepts_cbor2_reads_the_same(value: Any, seeded: random.Random) -> None:
+    raw = damaged(seeded, spelt_by(seeded, value, wild=True))
+    if (accepted := verdict(tolerant, raw)) != "refused":
+        assert accepted == verdict(lambda raw: oracle(raw, nsm=True), raw), raw.hex()
+
+
+@pytest.mark.parametrize("text", ["a1a1010203", "a181a1010203", "bf9f01ffff", "bf8101", "a1f7f7"])
+def test_odd_keys_are_the_one_error(text: str) -> None:
+    for decoder in (strict, tolerant):
+        with pytest.raises(CborError):
+            decoder(unhex(text))
+
+
+def test_an_array_as_key_is_read_as_cbor2_reads_it() -> None:
+    for text in ("a1810102", "a18182010203", "a28101028102 03"):
+        raw = unhex(text)
+        assert typed(strict(raw)) == typed(cbor2.loads(raw))
+    with pytest.raises(CborError, match="twice"):
+        tolerant(unhex("a2810102 81f503"))
+
+
+@given(VALUES)
+def test_what_is_in_order_is_encoded_the_same_without_looking(value: Any) -> None:
+    assert encode_as_ordered(decode(encode(value), max_bytes=CAP, max_depth=30)) == encode(value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65_535, 65_536, 70_000])
+def test_a_byte_string_is_encoded_as_any_value(size: int) -> None:
+    assert byte_string(bytes(size)) == encode(bytes(size))

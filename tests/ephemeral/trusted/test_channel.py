@@ -19,6 +19,7 @@ from ephemeral.trusted.channel import (
     unpad,
 )
 from ephemeral.wire import SealedFrame
+from tests.support.invariants import tally
 
 C2S, S2C, SESSION = b"\x01" * 32, b"\x02" * 32, b"\x03" * 16
 
@@ -224,14 +225,16 @@ def test_padding_that_pad_would_not_write_is_refused() -> None:
 
 
 def test_wire_sizes_speak_only_in_buckets() -> None:
-    buckets = {len(pad(bytes(length))) for length in range(65_536)}
-    assert len(buckets) <= 130
+    with tally("INV-11", 65_536):
+        buckets = {len(pad(bytes(length))) for length in range(65_536)}
+        assert len(buckets) <= 130
     assert all(padded_size(size) <= max(MIN_PADDED_BYTES, size * 1.12) for size in range(1, 65_536))
 
 
 def test_two_texts_of_one_bucket_have_frames_of_one_size() -> None:
     client, _ = ends()
-    assert len({client.seal(bytes(n), Method.INFER).frame.ByteSize() for n in range(100)}) == 1
+    with tally("INV-11", 100):
+        assert len({client.seal(bytes(n), Method.INFER).frame.ByteSize() for n in range(100)}) == 1
 
 
 def test_secrets_do_not_print() -> None:

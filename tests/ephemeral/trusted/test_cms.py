@@ -24,6 +24,7 @@ from ephemeral.trusted.cms import RecipientKey
 from ephemeral.trusted.cms.envelope import parse_envelope
 from ephemeral.trusted.secrets import SecretBytes
 from ephemeral_devstack.cms import seal_for_recipient
+from tests.support.invariants import tally
 from tests.support.vectors import vector_json, vector_path
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -317,13 +318,16 @@ FORGERIES: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("case", FORGERIES)
 def test_every_forgery_gets_the_same_refusal(case: str) -> None:
-    assert_uniform(refusal(FORGERIES[case]()))
+    with tally("INV-7", 1):
+        assert_uniform(refusal(FORGERIES[case]()))
 
 
 def test_every_truncation_gets_the_same_refusal() -> None:
     whole = answer()
-    for size in range(len(whole)):
-        assert_uniform(refusal(whole[:size]))
+    with tally("INV-7") as tried:
+        for size in range(len(whole)):
+            tried.case()
+            assert_uniform(refusal(whole[:size]))
 
 
 @given(st.data())

@@ -7,11 +7,12 @@ from datetime import timedelta
 import pytest
 
 from ephemeral.errors import AttestationError, BindingMismatch, FrameRejected, HandshakeRejected, SessionError
-from ephemeral.protocol import Method
+from ephemeral.protocol import MAX_MODELS, Method
 from ephemeral.trusted.channel import Position
 from ephemeral.trusted.handshake import Greeting, Offer, parse_client_hello
 from ephemeral.trusted.handshake.schedule import Transcript, encapsulate, generate_kem_key
 from ephemeral.wire import ClientHello, Finished, HelloResponse, OpenResponse, SealedFrame, ServedModel, ServerHello
+from tests.support.invariants import tally
 from tests.support.peers import LIMITS, MODELS, Enclave, nonce_of, now, open_session
 
 LOW_ORDER = [
@@ -67,13 +68,15 @@ def test_every_flipped_bit_of_the_server_hello_and_signature_is_caught() -> None
     enclave = Enclave()
     greeting = Greeting(enclave.policy())
     offer = enclave.answer(greeting)
-    for field in ("server_hello", "signature"):
-        original = getattr(offer.response, field)
-        for index in range(len(original) * 8):
-            flipped = bytearray(original)
-            flipped[index // 8] ^= 1 << index % 8
-            with pytest.raises((SessionError, AttestationError)):
-                greeting.verify(hello_response(offer, **{field: bytes(flipped)}), now())
+    with tally("INV-1") as tried:
+        for field in ("server_hello", "signature"):
+            original = getattr(offer.response, field)
+            for index in range(len(original) * 8):
+                flipped = bytearray(original)
+                flipped[index // 8] ^= 1 << index % 8
+                tried.case()
+                with pytest.raises((SessionError, AttestationError)):
+                    greeting.verify(hello_response(offer, **{field: bytes(flipped)}), now())
 
 
 def test_flipped_bits_of_the_document_are_caught() -> None:
@@ -202,6 +205,27 @@ def test_altered_encapsulated_key_gives_no_session() -> None:
     altered[0] ^= 1
     with pytest.raises(FrameRejected):
         pending.confirm(offer.open(bytes(altered), None).response)
+
+
+def test_more_models_than_any_enclave_serves_are_refused_before_they_are_hashed() -> None:
+    enclave = Enclave(models=tuple(ServedModel(model_id=f"m{n}", version=1) for n in range(MAX_MODELS + 1)))
+    greeting = Greeting(enclave.policy())
+    offer = enclave.answer(greeting)
+    pending = greeting.verify(offer.response, now()).open()
+    finished = offer.open(pending.request.encapsulated_key, None).response
+    with pytest.raises(FrameRejected):
+        pending.confirm(finished)
+
+
+def test_a_handshake_confirmed_twice_would_use_nonces_twice_and_is_a_bug_of_the_caller() -> None:
+    enclave = Enclave()
+    greeting = Greeting(enclave.policy())
+    offer = enclave.answer(greeting)
+    pending = greeting.verify(offer.response, now()).open()
+    finished = offer.open(pending.request.encapsulated_key, None).response
+    pending.confirm(finished)
+    with pytest.raises(RuntimeError):
+        pending.confirm(finished)
 
 
 def test_offer_opens_once() -> None:

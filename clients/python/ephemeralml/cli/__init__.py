@@ -1,12 +1,12 @@
-"""The command line: ``ephemeralml embed | attest | receipt verify``.
+"""The command line: ``ephemeralml embed | attest | verify | policy | keys | kms | model | selftest``.
 
 Exit codes, for every command:
 
 == ==============================================================================================
 0  everything required was verified, and the command did what it says
-1  a verdict: the enclave, the session or the receipt is not what it must be
+1  a verdict: the enclave, the session, the receipt, the model or a policy is not what it must be
 2  usage: an option, file, address, policy or text is wrong
-3  infrastructure: nothing answers, too late, or too busy
+3  infrastructure: nothing answers, too late, too busy, or AWS refuses
 4  a bug of ours
 == ==============================================================================================
 """
@@ -15,10 +15,16 @@ import sys
 
 import click
 
-from ephemeral.errors import ConfigError, EphemeralError, RequestRefused, ServiceError
+from ephemeral.errors import ConfigError, EphemeralError, ReleaseError, RequestRefused, ServiceError, StorageError
 from ephemeralml.cli.attest import attest
 from ephemeralml.cli.embed import embed
+from ephemeralml.cli.keys import keys
+from ephemeralml.cli.kms import kms
+from ephemeralml.cli.model import model
+from ephemeralml.cli.policy import POLICY_VERDICTS, policy
 from ephemeralml.cli.receipt import receipt
+from ephemeralml.cli.selftest import selftest
+from ephemeralml.cli.verify import verify
 
 _USAGE, _VERDICT, _INFRASTRUCTURE, _BUG = 2, 1, 3, 4
 
@@ -31,7 +37,13 @@ def cli() -> None:
 
 cli.add_command(attest)
 cli.add_command(embed)
+cli.add_command(keys)
+cli.add_command(kms)
+cli.add_command(model)
+cli.add_command(policy)
 cli.add_command(receipt)
+cli.add_command(selftest)
+cli.add_command(verify)
 
 
 def main() -> None:
@@ -59,9 +71,13 @@ def run(arguments: list[str]) -> int:
 
 def exit_code(error: EphemeralError) -> int:
     """Return the documented exit code for an error."""
+    if error.claimed:  # a peer's words are no verdict of ours
+        return _INFRASTRUCTURE
+    if error.code in POLICY_VERDICTS:
+        return _VERDICT
     if isinstance(error, ConfigError | RequestRefused):
         return _USAGE
-    return _INFRASTRUCTURE if isinstance(error, ServiceError) else _VERDICT
+    return _INFRASTRUCTURE if isinstance(error, ServiceError | ReleaseError | StorageError) else _VERDICT
 
 
 def _say(text: str) -> None:

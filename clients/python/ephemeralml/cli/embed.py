@@ -22,30 +22,41 @@ _SHOWN: Final = 4
 @click.option("--model", "-m", metavar="ID", help="Model to ask; may be left out when only one is served.")
 @click.option("--receipt-out", type=click.Path(path_type=Path), metavar="FILE", help="Keep the receipt (COSE).")
 @click.option("--document-out", type=click.Path(path_type=Path), metavar="FILE", help="Keep the attestation document.")
+@click.option(
+    "--bundle-out", type=click.Path(path_type=Path), metavar="FILE", help="Keep all that re-checks the answer."
+)
+@click.option("--include-plaintext", is_flag=True, help="Put texts and vectors into the bundle, readable by anybody.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-def embed(
+def embed(  # noqa: PLR0913  # one per option
     address: str,
     trust: Path,
     timeout: float,
     model: str | None,
     receipt_out: Path | None,
     document_out: Path | None,
+    bundle_out: Path | None,
     texts: tuple[str, ...],
     *,
+    include_plaintext: bool,
     as_json: bool,
 ) -> None:
     """Embed each TEXT, or each line of standard input when none is given.
 
     Arguments are visible to other users of this machine while the command runs; standard input is not.
     """
+    if include_plaintext and bundle_out is None:
+        raise click.UsageError("--include-plaintext says what goes into --bundle-out FILE: give that too")
     policy = TrustPolicy.load(trust)
     lines = list(texts) or _lines()
     with Client.connect(address, trust=policy, timeout=timeout) as client:
         answer = client.embed(lines, model=model)
+        bundle = None if bundle_out is None else client.bundle(answer, include_plaintext=include_plaintext)
     if receipt_out is not None:
         write_file(receipt_out, "the receipt", answer.receipt.raw)
     if document_out is not None:
         write_file(document_out, "the document", answer.document)
+    if bundle_out is not None and bundle is not None:
+        write_file(bundle_out, "the bundle", bundle)
     if as_json:
         show_json(_json(answer))
     else:

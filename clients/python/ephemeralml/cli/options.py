@@ -19,14 +19,14 @@ _TRUST: Final = click.option(
     metavar="FILE",
     help="Trust policy (TOML): roots and measurements you accept.",
 )
-_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 _TIMEOUT: Final = click.option("--timeout", default=60.0, show_default=True, metavar="S", help="Seconds for each call.")
 Command = Callable[..., Any]
 
 
 def trust_option(command: Command) -> Command:
     """Add --trust and --json."""
-    return _TRUST(_JSON(command))
+    return _TRUST(JSON(command))
 
 
 def connection_options(command: Command) -> Command:

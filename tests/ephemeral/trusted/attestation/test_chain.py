@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from ephemeral.errors import StaleDocument, UntrustedChain
 from ephemeral.trusted.attestation import parse_document, verify_archived_document, verify_enclave
+from tests.support.invariants import tally
 from tests.support.minting import AT, LEVELS, MINUTE, NONCE, Level, Mint, changed, rsa_key
 
 ROOT, REGION, ZONE, INSTANCE, LEAF = range(5)
@@ -28,7 +29,7 @@ def mint() -> Mint:
 
 
 def refusal(mint: Mint, raw: bytes | None = None) -> str:
-    with pytest.raises(UntrustedChain) as refused:
+    with tally("INV-2", 1), pytest.raises(UntrustedChain) as refused:
         verify_enclave(mint.document() if raw is None else raw, mint.policy, nonce=NONCE, now=AT)
     assert refused.value.detail.isprintable()
     return refused.value.code
@@ -88,6 +89,10 @@ def test_a_missing_certificate_is_refused(mint: Mint, place: int) -> None:
 def test_an_extra_certificate_is_refused(mint: Mint, place: int) -> None:
     bundle = [*mint.chain[:place], mint.chain[REGION], *mint.chain[place:-1]]
     assert refusal(mint, mint.document(cabundle=bundle)) in {"CERTIFICATE_PATH_LENGTH", "CERTIFICATE_NOT_ISSUED"}
+
+
+def test_a_root_that_stands_twice_as_its_own_child_is_refused(mint: Mint) -> None:
+    assert refusal(mint, mint.document(cabundle=[mint.chain[ROOT], *mint.chain[:-1]])) == "CERTIFICATE_NOT_ISSUED"
 
 
 @pytest.mark.parametrize("depth", [2, 7])

@@ -29,6 +29,7 @@ from ephemeral.trusted.attestation import (
     verify_recipient,
 )
 from ephemeral.trusted.policy import Measurements, TrustPolicy
+from tests.support.invariants import tally
 from tests.support.minting import (
     AT,
     BINDING,
@@ -70,7 +71,7 @@ def made(when: datetime) -> int:
 def refusal(
     mint: Mint, kind: type[AttestationError], *, policy: TrustPolicy | None = None, nonce: bytes = NONCE, **claims: Any
 ) -> AttestationError:
-    with pytest.raises(kind) as refused:
+    with tally("INV-2", 1), pytest.raises(kind) as refused:
         verify_enclave(mint.document(**claims), policy or mint.policy, nonce=nonce, now=AT)
     return refused.value
 
@@ -397,6 +398,8 @@ def test_no_damaged_byte_of_a_document_is_accepted(mint: Mint) -> None:
 
 def test_no_cut_document_is_accepted(mint: Mint) -> None:
     raw = mint.document()
-    for length in range(0, len(raw), 7):
-        with pytest.raises(MalformedDocument):
-            verify_enclave(raw[:length], mint.policy, nonce=NONCE, now=AT)
+    with tally("INV-10") as tried:
+        for length in range(0, len(raw), 7):
+            tried.case()
+            with pytest.raises(MalformedDocument):
+                verify_enclave(raw[:length], mint.policy, nonce=NONCE, now=AT)

@@ -1,10 +1,9 @@
-"""What of a sentence-transformers or transformers folder is the model: what it needs to run, and nothing else.
+"""What of a sentence-transformers folder is the model: what it needs to run, and nothing else.
 
 Weights are safetensors only. A pickle (`.bin`, `.pt`) runs code when it is loaded, so it is never packed; an ONNX twin,
 a README or training data would only make the container larger.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from ephemeral.errors import ModelFormatError
+from ephemeralml.publishing.strict_json import read_value
 
 _READ_BYTES: Final = 1024 * 1024
-_MAX_MODULES_BYTES: Final = 65_536
 _ROOT_FILES: Final = frozenset(
     {
         "added_tokens.json",
@@ -52,13 +51,22 @@ def pack_folder(folder: Path) -> tuple[PackedFile, ...]:
     """List and hash the files the model needs, by name.
 
     Raises:
-        ModelFormatError: a needed file is missing, or modules.json is not what sentence-transformers writes.
+        ModelFormatError: a needed file is missing or unreadable, or modules.json names a folder elsewhere.
     """
     missing = [name for name in _REQUIRED if not (folder / name).is_file()]
     if missing:
-        raise ModelFormatError(f"{folder} lacks {', '.join(missing)}; weights must be safetensors", code="MODEL_FILES")
-    names = [*_ROOT_FILES, *(f"{module}/{name}" for module in _module_paths(folder) for name in _MODULE_FILES)]
+        text = f"{folder} lacks {', '.join(missing)}; weights must be safetensors, in one file"
+        raise ModelFormatError(text, code="FILE_MISSING")
+    names = {*_ROOT_FILES, *(f"{module}/{name}" for module in _module_paths(folder) for name in _MODULE_FILES)}
     return tuple(_pack(folder, name) for name in sorted(names) if (folder / name).is_file())
+
+
+def left_out(folder: Path, packed: Sequence[PackedFile]) -> tuple[str, ...]:
+    """Return the names of the folder's other files, hidden ones left aside: they never leave this machine."""
+    kept = {file.name for file in packed}
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    visible = (path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    return tuple(sorted(set(visible) - kept))
 
 
 def read_packed(files: Sequence[PackedFile]) -> Iterator[bytes]:
@@ -69,33 +77,37 @@ def read_packed(files: Sequence[PackedFile]) -> Iterator[bytes]:
     """
     for file in files:
         digest = sha256()
-        with file.path.open("rb") as stream:
-            while piece := stream.read(_READ_BYTES):
-                digest.update(piece)
-                yield piece
+        try:
+            with file.path.open("rb") as stream:
+                while piece := stream.read(_READ_BYTES):
+                    digest.update(piece)
+                    yield piece
+        except OSError as error:
+            raise ModelFormatError(f"cannot read {file.path}: {error.strerror}", code="MODEL_FILES") from None
         if digest.digest() != file.sha256:
             raise ModelFormatError(f"{file.path} changed while it was packed", code="MODEL_FILES")
 
 
 def _pack(folder: Path, name: str) -> PackedFile:
     path = folder / name
-    with path.open("rb") as stream:
-        return PackedFile(name, path, path.stat().st_size, file_digest(stream, "sha256").digest())
+    try:
+        with path.open("rb") as stream:
+            return PackedFile(name, path, path.stat().st_size, file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise ModelFormatError(f"cannot read {path}: {error.strerror}", code="MODEL_FILES") from None
 
 
 def _module_paths(folder: Path) -> Iterator[str]:
-    """Yield the folders that modules.json names; a plain transformers folder has no modules.json."""
-    listing = folder / "modules.json"
-    if not listing.is_file():
+    """Yield the folders that modules.json names."""
+    if not (folder / "modules.json").is_file():
         return
-    try:
-        modules = json.loads(listing.read_bytes()[:_MAX_MODULES_BYTES])
-        paths = [module["path"] for module in modules]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ModelFormatError(f"{listing} is not a list of modules", code="MODEL_FILES") from None
-    for path in paths:
-        if path == "":
-            continue
-        if not isinstance(path, str) or not _MODULE_PATH.fullmatch(path):
-            raise ModelFormatError(f"{listing} names a folder that is not directly below", code="MODEL_FILES")
-        yield path
+    modules = read_value(folder, "modules.json")
+    for module in modules if isinstance(modules, list) else [None]:
+        match module:
+            case {"path": ""}:
+                continue
+            case {"path": str() as path} if _MODULE_PATH.fullmatch(path):
+                yield path
+            case _:
+                text = "modules.json is not a list of modules in folders directly below"
+                raise ModelFormatError(text, code="MODULES_MALFORMED")

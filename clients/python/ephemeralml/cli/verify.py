@@ -1,0 +1,156 @@
+"""``ephemeralml verify attestation | receipt | manifest | bundle``: kept evidence, checked with nothing but files."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ephemeral.protocol import MAX_DOCUMENT_BYTES, MAX_MANIFEST_BYTES, MAX_RECEIPT_BYTES
+from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
+from ephemeral.trusted.policy import TrustPolicy
+from ephemeralml.bundle import MAX_BUNDLE_BYTES
+from ephemeralml.chain import verify_bundle
+from ephemeralml.cli.evidence_file import read_evidence
+from ephemeralml.cli.options import JSON, trust_option
+from ephemeralml.cli.steps import reporting, show_report
+from ephemeralml.offline import Scope, audit_document, audit_manifest, audit_receipt, verify_offline
+
+_FILE: Final = click.Path(path_type=Path)
+_MAX_NONCE: Final = 1024
+_OPTIONAL_TRUST: Final = click.option(
+    "--trust", "-t", type=_FILE, metavar="FILE", help="Trust policy (TOML); without it, the AWS root alone."
+)
+_NONCE: Final = click.option("--nonce", metavar="HEX", help="The nonce you chose; then it must be the one inside.")
+
+
+@click.group()
+def verify() -> None:
+    """Verify kept evidence offline, one line per check: PASS, FAIL or SKIP, and a SKIP is never a pass.
+
+    FILE is raw CBOR, or the same as hex or base64 text. Exit code 0: everything required was verified; the last line
+    says what was required. 1: a check failed, or a required one was skipped. 2: an option, file or policy is wrong.
+    """
+
+
+@verify.command()
+@click.argument("file", type=_FILE)
+@_OPTIONAL_TRUST
+@click.option("--archive", is_flag=True, help="Verify at the document's own time, not now.")
+@click.option("--origin-only", is_flag=True, help="Ask only who signed it, not what runs there.")
+@click.option("--any-purpose", is_flag=True, help="Leave out which keys it binds: for documents of other systems.")
+@_NONCE
+@JSON
+def attestation(
+    file: Path,
+    trust: Path | None,
+    nonce: str | None,
+    *,
+    archive: bool,
+    origin_only: bool,
+    any_purpose: bool,
+    as_json: bool,
+) -> None:
+    """Verify the attestation document in FILE."""
+    policy = _policy(trust)
+    scope = Scope.ORIGIN if origin_only else Scope.BUILD if any_purpose else Scope.SESSION
+    raw = read_evidence(file, "the document", MAX_DOCUMENT_BYTES)
+    with reporting(as_json=as_json):
+        report = audit_document(raw, policy, scope, archived=archive, nonce=_nonce(nonce))
+    show_report(report, as_json=as_json)
+
+
+@verify.command()
+@click.argument("file", type=_FILE)
+@click.option("--document", "-d", type=_FILE, metavar="FILE", help="Its attestation document; needs --trust.")
+@_OPTIONAL_TRUST
+@click.option("--key", metavar="HEX", help="The receipt key, if you know it otherwise than from a document.")
+@_NONCE
+@click.option(
+    "--archive", is_flag=True, help="Changes nothing: a receipt's document is verified at its own time anyway."
+)
+@JSON
+def receipt(
+    file: Path,
+    document: Path | None,
+    trust: Path | None,
+    key: str | None,
+    nonce: str | None,
+    *,
+    archive: bool,  # noqa: ARG001  # so that --archive is right wherever old evidence is verified
+    as_json: bool,
+) -> None:
+    """Verify the receipt in FILE at its document's own time, without any network."""
+    if (key is None) == (document is None):
+        raise click.UsageError("give --document FILE and --trust FILE, or --key HEX: who signed it must be known")
+    if document is not None and trust is None:
+        raise click.UsageError("--document needs --trust FILE: without measurements nobody knows whose key signed it")
+    policy, wanted = _policy(trust), _nonce(nonce)
+    raw = read_evidence(file, "the receipt", MAX_RECEIPT_BYTES)
+    with reporting(as_json=as_json):
+        if document is None or policy is None:
+            report = audit_receipt(raw, _key(key or ""), nonce=wanted)
+        else:
+            evidence = read_evidence(document, "the document", MAX_DOCUMENT_BYTES)
+            report = verify_offline(raw, evidence, policy, nonce=wanted).report
+    show_report(report, as_json=as_json)
+
+
+@verify.command()
+@click.argument("file", type=_FILE)
+@_OPTIONAL_TRUST
+@JSON
+def manifest(file: Path, trust: Path | None, *, as_json: bool) -> None:
+    """Verify the signed model manifest in FILE under the publishers that the policy names."""
+    policy = _policy(trust)
+    raw = read_evidence(file, "the manifest", MAX_MANIFEST_BYTES)
+    with reporting(as_json=as_json):
+        report = audit_manifest(raw, policy)
+    show_report(report, as_json=as_json)
+
+
+@verify.command()
+@click.argument("file", type=_FILE)
+@trust_option
+@click.option("--other-policy", is_flag=True, help="Accept that the client used another policy than --trust: a SKIP.")
+@click.option(
+    "--archive", is_flag=True, help="Changes nothing: a bundle is verified at its document's own time anyway."
+)
+def bundle(
+    file: Path,
+    trust: Path,
+    *,
+    other_policy: bool,
+    archive: bool,  # noqa: ARG001  # as above
+    as_json: bool,
+) -> None:
+    """Verify the bundle in FILE: the whole chain from a receipt to a pinned root."""
+    policy = TrustPolicy.load(trust)
+    raw = read_evidence(file, "the bundle", MAX_BUNDLE_BYTES)
+    with reporting(as_json=as_json):
+        report = verify_bundle(raw, policy, other_policy=other_policy).report
+    show_report(report, as_json=as_json)
+
+
+def _policy(path: Path | None) -> TrustPolicy | None:
+    return None if path is None else TrustPolicy.load(path)
+
+
+def _nonce(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError:
+        raise click.BadParameter("must be hex characters", param_hint="--nonce") from None
+    if not 1 <= len(nonce) <= _MAX_NONCE:
+        raise click.BadParameter(f"must be 1 to {_MAX_NONCE} bytes", param_hint="--nonce")
+    return nonce
+
+
+def _key(text: str) -> VerifyingKey:
+    try:
+        return VerifyingKey(bytes.fromhex(text))
+    except KeyRejected as error:
+        raise click.BadParameter(str(error), param_hint="--key") from None
+    except ValueError:
+        raise click.BadParameter("must be hex characters", param_hint="--key") from None
