@@ -19,7 +19,7 @@ PERSONAL = re.compile(r"(?<![\w.\-$}])/(?:work|Users)/\w")
 
 
 def files(*suffixes: str) -> Iterator[Path]:
-    roots = [path for path in ROOT.iterdir() if path.is_file()]
+    roots = [path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".coverage")]
     for path in [*roots, *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())]:
         if path.suffix in suffixes and "__pycache__" not in path.parts:
             yield path.relative_to(ROOT)
