@@ -5,12 +5,19 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ephemeral.errors import UntrustedChain
 from ephemeral.trusted.attestation import parse_document
 from ephemeral.trusted.attestation.certificate import parse_certificate
-from ephemeral.trusted.attestation.chain import _check_authorities_issued, _parse_authorities, walk_chain
+from ephemeral.trusted.attestation.chain import (
+    _check_authorities_issued,
+    _check_issued,
+    _parse_authorities,
+    walk_chain,
+)
 from ephemeral.trusted.p384 import SPKI_PREFIX, P384Key
 from tests.support.minting import AT, LEVELS, MINUTE, Level, Mint, changed
 from tests.support.vectors import vector_files
@@ -96,3 +103,17 @@ def test_what_is_remembered_is_bounded() -> None:
         assert code_of(Mint()) == "sound"
     assert _parse_authorities.cache_info().currsize <= 16
     assert _check_authorities_issued.cache_info().currsize <= 16
+
+
+def test_an_algorithm_outside_of_the_signature_that_differs_from_the_one_inside_is_refused() -> None:
+    chain = Mint().chain
+    issuer, leaf = parse_certificate(chain[-2], "issuer"), parse_certificate(chain[-1], "leaf")
+    private = ec.generate_private_key(ec.SECP384R1())
+    point = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    issuer = issuer._replace(key=P384Key(point))
+    parts = leaf.parts._replace(signature=private.sign(leaf.parts.content, ec.ECDSA(SHA384())))
+    _check_issued(leaf._replace(parts=parts), issuer)
+    sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    with pytest.raises(UntrustedChain) as refused:
+        _check_issued(leaf._replace(parts=parts._replace(content_algorithm=sha256)), issuer)
+    assert refused.value.code == "CERTIFICATE_NOT_ISSUED"
