@@ -20,8 +20,9 @@ FULL = f"""version = 1
 max_document_age_seconds = 60
 
 [[roots]]
-name = "aws"
-sha256 = "{AWS}"
+name = "lab"
+sha256 = "{"0c" * 32}"
+evaluation = true
 
 [[roots]]
 name = "test"
@@ -84,14 +85,17 @@ def _rows() -> Iterator[tuple[str, str, str, str, str]]:
         FULL.replace("evaluation = true", ""),
     )
     yield "root-denies", "A28", "a simulated root that denies it", "POLICY_ROOT", FULL.replace("= true", "= false")
-    aws = FULL.replace('"aws"', '"aws"\nevaluation = true')
-    yield "root-aws-evaluation", "A28", "the AWS root is called simulated", "POLICY_ROOT", aws
+    aws = f'\n[[roots]]\nname = "aws"\nsha256 = "{AWS}"\n'
+    simulated = MINIMAL + aws + "evaluation = true\n"
+    yield "root-aws-evaluation", "A28", "the AWS root is called simulated", "POLICY_ROOT", simulated
+    says = "a simulated root beside the AWS root could vouch for production builds"
+    yield "roots-mixed", "A28", says, "POLICY_MIXED_ROOTS", FULL + aws
     yield "root-short", "A11", "a root's digest has 20 bytes", "POLICY_LENGTH", FULL.replace("0d" * 32, "0d" * 20)
     yield "root-nameless", "A11", "a root has no name", "POLICY_NAME", FULL.replace('"test"', '""')
     duplicate = "POLICY_DUPLICATE"
     yield "label-twice", "A19", "two builds have one label", duplicate, MINIMAL + BUILD.replace("a0", "b0")
     yield "build-twice", "A19", "one build stands twice", duplicate, MINIMAL + BUILD.replace("release 1", "again")
-    yield "root-twice", "A11", "two roots have one name", duplicate, FULL.replace('"test"', '"aws"')
+    yield "root-twice", "A11", "two roots have one name", duplicate, FULL.replace('"test"', '"lab"')
     yield "age-zero", "A16", "documents may have no age", age, FULL.replace("seconds = 60", "seconds = 0")
     yield (
         "age-long",

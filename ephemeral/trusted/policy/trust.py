@@ -38,8 +38,8 @@ class TrustPolicy:
     must have all three.
 
     Raises:
-        PolicyError: the policy is empty, ambiguous, its document age is outside 1 second to 3 hours, or its name,
-            serial or expiry is none.
+        PolicyError: the policy is empty, ambiguous, mixes evaluation and production roots, its document age is outside
+            1 second to 3 hours, or its name, serial or expiry is none.
     """
 
     roots: tuple[RootOfTrust, ...]
@@ -54,6 +54,13 @@ class TrustPolicy:
     def __post_init__(self) -> None:
         if not self.roots:
             raise PolicyError("a policy needs at least one root of trust", code="POLICY_EMPTY")
+        if len({root.evaluation for root in self.roots}) > 1:
+            # The measurements are common to all roots: a simulated document could carry the production build's.
+            raise PolicyError(
+                "an evaluation root beside a production root: whoever holds the first could pass for any production "
+                "build; write a policy for each",
+                code="POLICY_MIXED_ROOTS",
+            )
         if not self.measurements:
             raise PolicyError(
                 "a policy needs the PCR0, PCR1 and PCR2 of at least one build: add a [[measurements]] table",

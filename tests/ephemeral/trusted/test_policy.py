@@ -23,8 +23,9 @@ FULL = f"""
 version = 1
 max_document_age_seconds = 60
 [[roots]]
-name = "aws"
-sha256 = "{AWS_NITRO_ROOT_G1.sha256.hex()}"
+name = "lab"
+sha256 = "{"0c" * 32}"
+evaluation = true
 [[roots]]
 name = "devstack"
 sha256 = "{"0d" * 32}"
@@ -40,6 +41,7 @@ model_id = "other"
 min_version = 3
 manifest_sha256 = "{"0e" * 32}"
 """
+AWS_ROOT = f'[[roots]]\nname = "aws"\nsha256 = "{AWS_NITRO_ROOT_G1.sha256.hex()}"\n'
 SIMULATED = RootOfTrust("devstack", b"\x0d" * 32, evaluation=True)
 MEASURED = Measurements(*(bytes.fromhex(value) for value in PCR), label="2026-01")
 PCRS = {0: MEASURED.pcr0, 1: MEASURED.pcr1, 2: MEASURED.pcr2, 3: bytes(48)}
@@ -60,7 +62,7 @@ def test_the_smallest_policy_accepts_one_build_under_the_aws_root_only() -> None
 
 def test_every_key_of_the_format_is_read() -> None:
     policy = TrustPolicy.parse(FULL)
-    assert policy.roots == (dataclasses.replace(AWS_NITRO_ROOT_G1, name="aws"), SIMULATED)
+    assert policy.roots == (RootOfTrust("lab", b"\x0c" * 32, evaluation=True), SIMULATED)
     (build,) = policy.measurements
     assert sorted(build.pinned) == [0, 1, 2, 3, 4, 8]
     assert build.pcr8 == b"\xa8" * 48
@@ -115,7 +117,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "pcr8 of 32 bytes": (FULL.replace("A8" * 48, "a8" * 32), "POLICY_LENGTH"),
     "a label twice": (MINIMAL + BUILD.replace("a0", "b0"), "POLICY_DUPLICATE"),
     "a build twice": (MINIMAL + BUILD.replace("2026-01", "again"), "POLICY_DUPLICATE"),
-    "a root name twice": (FULL.replace('"aws"', '"devstack"'), "POLICY_DUPLICATE"),
+    "a root name twice": (FULL.replace('"lab"', '"devstack"'), "POLICY_DUPLICATE"),
     "a root twice": (
         FULL + f'[[roots]]\nname = "again"\nsha256 = "{"0d" * 32}"\nevaluation = true',
         "POLICY_DUPLICATE",
@@ -124,9 +126,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a simulated root that does not say so": (FULL.replace("evaluation = true", ""), "POLICY_ROOT"),
     "a simulated root that denies it": (FULL.replace("= true", "= false"), "POLICY_ROOT"),
     "the AWS root called simulated": (
-        FULL.replace('name = "aws"', 'name = "aws"\nevaluation = true'),
+        MINIMAL + AWS_ROOT + "evaluation = true",
         "POLICY_ROOT",
     ),
+    "an evaluation root beside the AWS root": (FULL + AWS_ROOT, "POLICY_MIXED_ROOTS"),
     "evaluation as text": (FULL.replace("= true", '= "true"'), "POLICY_TYPE"),
     "root hash of 20 bytes": (FULL.replace("0d" * 32, "0d" * 20), "POLICY_LENGTH"),
     "root without name": (FULL.replace('"devstack"', '""'), "POLICY_NAME"),
@@ -201,7 +204,7 @@ def test_the_digest_depends_on_every_rule_and_on_nothing_else() -> None:
     texts = [
         FULL,
         FULL.replace("= 60", "= 61"),
-        FULL.replace('"aws"', '"amazon"'),
+        FULL.replace('"lab"', '"bench"'),
         FULL.replace("0d" * 32, "1d" * 32),
         FULL.replace("2026-01", "2026-02"),
         FULL.replace(PCR[0], "b0" * 48),
