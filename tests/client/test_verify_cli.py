@@ -1,6 +1,7 @@
 """``ephemeralml verify``: an auditor who reads only its lines can say what was proven, and the exit code agrees."""
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,6 +73,11 @@ class TestAttestation:
         assert verdicts(shown) == {f"ATT-{n:02}": "SKIP" if n == 8 else "PASS" for n in range(1, 11)}
         assert "CRLs were not fetched" in shown
         assert "at its own time" in shown
+
+    def test_from_standard_input(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(folder.bundle.document)))
+        code, shown, _ = folder.verify("attestation", "-", "--archive")
+        assert (code, verdicts(shown)["ATT-07"]) == (0, "PASS")
 
     def test_same_document_now_is_expired_and_the_fix_says_archive(self, folder: Folder) -> None:
         code, shown, said = folder.verify("attestation", folder.file("document"))
@@ -250,7 +256,7 @@ def test_published_receipts_get_their_published_verdicts(
     name: str, key_field: str, code: str | None, folder: Folder
 ) -> None:
     vector = vector_json(f"air-v1/{name}.json")
-    receipt = folder.file("receipt.hex", vector["receipt_hex"].encode())
+    receipt = folder.file("receipt.json", json.dumps(vector).encode())
     wanted = vector.get("verify_policy", {}).get("expected_nonce_hex")
     nonce = () if wanted is None else ("--nonce", wanted)
     exit_code, shown, said = folder.verify("receipt", receipt, "--key", vector[key_field], *nonce, trust=False)

@@ -35,13 +35,13 @@ def connection_options(command: Command) -> Command:
 
 
 def read_file(path: Path, what: str, most: int) -> bytes:
-    """Read a file of at most `most` bytes.
+    """Read a file of at most `most` bytes; - is standard input.
 
     Raises:
         ConfigError: unreadable or too large.
     """
     try:
-        with path.open("rb") as file:
+        with click.open_file(path, "rb") as file:
             raw = file.read(most + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {what} {path}: {error.strerror}", code="FILE_UNREADABLE") from None

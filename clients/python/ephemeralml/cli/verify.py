@@ -27,8 +27,9 @@ _NONCE: Final = click.option("--nonce", metavar="HEX", help="The nonce you chose
 def verify() -> None:
     """Verify kept evidence offline, one line per check: PASS, FAIL or SKIP, and a SKIP is never a pass.
 
-    FILE is raw CBOR, or the same as hex or base64 text. Exit code 0: everything required was verified; the last line
-    says what was required. 1: a check failed, or a required one was skipped. 2: an option, file or policy is wrong.
+    FILE is raw CBOR, the same as hex or base64 text, or a published AIR v1 vector; - is standard input. Exit code 0:
+    everything required was verified; the last line says what was required. 1: a check failed, or a required one was
+    skipped. 2: an option, file or policy is wrong.
     """
 
 
