@@ -16,10 +16,11 @@ demo: setup ## one embedding through every zone, each check shown, on this machi
 devstack: setup ## keep every zone running on loopback until Ctrl-C
 	@$(BIN)/python -m ephemeral_devstack
 
+# Two workers: each holds one development stack of its own, about 1 GB.
 test: setup ## all tests with branch coverage; ARGS="tests/ephemeral -x" narrows
 	@$(BIN)/coverage erase
 	@rm -rf .invariants
-	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term $(ARGS)
 
 invariants: ## what the last run of all tests tried against each invariant of SECURITY.md
 	@$(BIN)/python tools/invariants.py
