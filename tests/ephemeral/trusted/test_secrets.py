@@ -30,7 +30,9 @@ def test_a_traceback_with_local_variables_shows_no_byte() -> None:
     assert "secret = " in shown
 
 
-@pytest.mark.parametrize("leak", [pickle.dumps, copy.copy, copy.deepcopy, hash, bytes, vars, list], ids=lambda leak: leak.__name__)
+@pytest.mark.parametrize(
+    "leak", [pickle.dumps, copy.copy, copy.deepcopy, hash, bytes, vars, list], ids=lambda leak: leak.__name__
+)
 def test_a_secret_cannot_be_taken_along(leak: object) -> None:
     with pytest.raises(TypeError):
         leak(SecretBytes(VALUE))  # type: ignore[operator]
