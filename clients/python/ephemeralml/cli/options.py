@@ -42,7 +42,7 @@ def read_file(path: Path, what: str, most: int) -> bytes:
     """
     try:
         with click.open_file(path, "rb") as file:
-            raw = file.read(most + 1)
+            raw: bytes = file.read(most + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {what} {path}: {error.strerror}", code="FILE_UNREADABLE") from None
     if len(raw) > most:
