@@ -28,6 +28,7 @@ from ephemeral.generated.v1.inference_pb2 import (
     InferenceRequest,
     InferenceResponse,
     InferenceResult,
+    StartupStage,
     Timings,
 )
 from ephemeral.generated.v1.inference_pb2_grpc import (
@@ -130,6 +131,7 @@ __all__ = [
     "SessionLimits",
     "SessionServiceServicer",
     "SessionServiceStub",
+    "StartupStage",
     "StorageServiceServicer",
     "StorageServiceStub",
     "Timings",

@@ -20,7 +20,7 @@ from ephemeral.wire import (
     InferenceResult,
     ServedModel,
 )
-from ephemeralml.description import ModelDescription, seal_description
+from ephemeralml.description import ModelDescription, StartupStage, seal_description
 from tests.support.kept_evidence import BUILD, MANIFEST, PUBLISHER, KeptEvidence
 from tests.support.peers import Enclave, open_session
 
@@ -73,6 +73,12 @@ def test_attested_manifest_and_build_are_believed() -> None:
     assert description.manifest.manifest == MANIFEST
     assert description.build == BUILD
     assert description.models == KEPT.models
+
+
+def test_start_is_what_the_enclave_tells() -> None:
+    result = described()
+    result.describe.startup.add(name="fetch", model_id=MANIFEST.model_id, duration_us=1500, bytes=7)
+    assert answered(result).startup == (StartupStage("fetch", MANIFEST.model_id, 1.5, 7),)
 
 
 def test_publisher_is_verified_when_the_policy_names_one() -> None:

@@ -18,16 +18,28 @@ from ephemeralml.session import parse_answer, refusal_of
 
 
 @dataclass(frozen=True, slots=True)
+class StartupStage:
+    """One stage of the enclave's start; `model_id` is empty where it concerns the enclave as a whole."""
+
+    name: str
+    model_id: str
+    milliseconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What an attested enclave serves and was built from: every part hashes to a digest in its document.
+    """What an attested enclave serves and was built from: manifest and build hash to digests in its document.
 
     `manifest` is a VerifiedManifest if the policy names publishers; otherwise only the enclave, which admits no
-    manifest without a publisher's signature, vouches for it. `models` are all that the enclave serves.
+    manifest without a publisher's signature, vouches for it. `models` are all that the enclave serves. `startup` is how
+    the enclave and this model started, as the enclave tells it by its own clock.
     """
 
     manifest: VerifiedManifest | UnverifiedManifest
     build: Build
     models: tuple[tuple[str, int, bytes], ...]
+    startup: tuple[StartupStage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,10 @@ class PendingDescription:
             manifest=_attested_manifest(described.manifest, self._model.manifest_digest, policy),
             build=_attested_build(described.build, self._session.enclave.binding),
             models=tuple((model.model_id, model.version, model.manifest_digest) for model in self._session.models),
+            startup=tuple(
+                StartupStage(stage.name, stage.model_id, stage.duration_us / 1000, stage.bytes)
+                for stage in described.startup
+            ),
         )
 
 

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from ephemeral.generated.v1 import frame_pb2 as ephemeralml_dot_v1_dot_frame__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65phemeralml/v1/inference.proto\x12\x0e\x65phemeralml.v1\x1a\x1a\x65phemeralml/v1/frame.proto\"\xa6\x02\n\x10InferenceRequest\x12\x12\n\x04salt\x18\x01 \x01(\x0cR\x04salt\x12\x19\n\x08model_id\x18\x02 \x01(\tR\x07modelId\x12\'\n\x0fmanifest_digest\x18\x03 \x01(\x0cR\x0emanifestDigest\x12\x34\n\x05\x65mbed\x18\x04 \x01(\x0b\x32\x1c.ephemeralml.v1.EmbedRequestH\x00R\x05\x65mbed\x12=\n\x08generate\x18\x05 \x01(\x0b\x32\x1f.ephemeralml.v1.GenerateRequestH\x00R\x08generate\x12=\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32\x1f.ephemeralml.v1.DescribeRequestH\x00R\x08\x64\x65scribeB\x06\n\x04task\"$\n\x0c\x45mbedRequest\x12\x14\n\x05texts\x18\x01 \x03(\tR\x05texts\"H\n\x0fGenerateRequest\x12\x16\n\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x1d\n\nmax_tokens\x18\x02 \x01(\rR\tmaxTokens\"\x11\n\x0f\x44\x65scribeRequest\"E\n\x11InferenceResponse\x12\x16\n\x06result\x18\x01 \x01(\x0cR\x06result\x12\x18\n\x07receipt\x18\x02 \x01(\x0cR\x07receipt\"\xc8\x02\n\x0fInferenceResult\x12\x12\n\x04salt\x18\x01 \x01(\x0cR\x04salt\x12\x33\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x1b.ephemeralml.v1.EmbedResultH\x00R\x05\x65mbed\x12;\n\x08generate\x18\x03 \x01(\x0b\x32\x1d.ephemeralml.v1.GenerateDeltaH\x00R\x08generate\x12\x33\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x17.ephemeralml.v1.FailureH\x00R\x07\x66\x61ilure\x12<\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32\x1e.ephemeralml.v1.DescribeResultH\x00R\x08\x64\x65scribe\x12\x31\n\x07timings\x18\x05 \x01(\x0b\x32\x17.ephemeralml.v1.TimingsR\x07timingsB\t\n\x07outcome\"q\n\x0b\x45mbedResult\x12\x14\n\x05\x63ount\x18\x01 \x01(\rR\x05\x63ount\x12\x1c\n\tdimension\x18\x02 \x01(\rR\tdimension\x12\x16\n\x06values\x18\x03 \x01(\x0cR\x06values\x12\x16\n\x06tokens\x18\x04 \x01(\x04R\x06tokens\"#\n\rGenerateDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"]\n\x0e\x44\x65scribeResult\x12\x1a\n\x08manifest\x18\x01 \x01(\x0cR\x08manifest\x12/\n\x05\x62uild\x18\x02 \x01(\x0b\x32\x19.ephemeralml.v1.BuildInfoR\x05\x62uild\"\xa3\x01\n\tBuildInfo\x12)\n\x10protocol_version\x18\x01 \x01(\tR\x0fprotocolVersion\x12\'\n\x0f\x65nclave_version\x18\x02 \x01(\tR\x0e\x65nclaveVersion\x12\x1c\n\tlibraries\x18\x03 \x01(\x0cR\tlibraries\x12$\n\rconfiguration\x18\x04 \x01(\x0cR\rconfiguration\"R\n\x07\x46\x61ilure\x12/\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1b.ephemeralml.v1.FailureCodeR\x04\x63ode\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\"C\n\x07Timings\x12\x19\n\x08queue_us\x18\x01 \x01(\x04R\x07queueUs\x12\x1d\n\ncompute_us\x18\x02 \x01(\x04R\tcomputeUs*\xe9\x01\n\x0b\x46\x61ilureCode\x12\x1c\n\x18\x46\x41ILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46\x41ILURE_CODE_UNKNOWN_MODEL\x10\x01\x12\"\n\x1e\x46\x41ILURE_CODE_MANIFEST_MISMATCH\x10\x02\x12 \n\x1c\x46\x41ILURE_CODE_INVALID_REQUEST\x10\x03\x12\x1a\n\x16\x46\x41ILURE_CODE_TOO_LARGE\x10\x04\x12!\n\x1d\x46\x41ILURE_CODE_UNSUPPORTED_TASK\x10\x05\x12\x17\n\x13\x46\x41ILURE_CODE_ENGINE\x10\x06\x32\xa0\x01\n\x10InferenceService\x12\x41\n\x05Infer\x12\x1b.ephemeralml.v1.SealedFrame\x1a\x1b.ephemeralml.v1.SealedFrame\x12I\n\x0bInferStream\x12\x1b.ephemeralml.v1.SealedFrame\x1a\x1b.ephemeralml.v1.SealedFrame0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65phemeralml/v1/inference.proto\x12\x0e\x65phemeralml.v1\x1a\x1a\x65phemeralml/v1/frame.proto\"\xa6\x02\n\x10InferenceRequest\x12\x12\n\x04salt\x18\x01 \x01(\x0cR\x04salt\x12\x19\n\x08model_id\x18\x02 \x01(\tR\x07modelId\x12\'\n\x0fmanifest_digest\x18\x03 \x01(\x0cR\x0emanifestDigest\x12\x34\n\x05\x65mbed\x18\x04 \x01(\x0b\x32\x1c.ephemeralml.v1.EmbedRequestH\x00R\x05\x65mbed\x12=\n\x08generate\x18\x05 \x01(\x0b\x32\x1f.ephemeralml.v1.GenerateRequestH\x00R\x08generate\x12=\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32\x1f.ephemeralml.v1.DescribeRequestH\x00R\x08\x64\x65scribeB\x06\n\x04task\"$\n\x0c\x45mbedRequest\x12\x14\n\x05texts\x18\x01 \x03(\tR\x05texts\"H\n\x0fGenerateRequest\x12\x16\n\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x1d\n\nmax_tokens\x18\x02 \x01(\rR\tmaxTokens\"\x11\n\x0f\x44\x65scribeRequest\"E\n\x11InferenceResponse\x12\x16\n\x06result\x18\x01 \x01(\x0cR\x06result\x12\x18\n\x07receipt\x18\x02 \x01(\x0cR\x07receipt\"\xc8\x02\n\x0fInferenceResult\x12\x12\n\x04salt\x18\x01 \x01(\x0cR\x04salt\x12\x33\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x1b.ephemeralml.v1.EmbedResultH\x00R\x05\x65mbed\x12;\n\x08generate\x18\x03 \x01(\x0b\x32\x1d.ephemeralml.v1.GenerateDeltaH\x00R\x08generate\x12\x33\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x17.ephemeralml.v1.FailureH\x00R\x07\x66\x61ilure\x12<\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32\x1e.ephemeralml.v1.DescribeResultH\x00R\x08\x64\x65scribe\x12\x31\n\x07timings\x18\x05 \x01(\x0b\x32\x17.ephemeralml.v1.TimingsR\x07timingsB\t\n\x07outcome\"q\n\x0b\x45mbedResult\x12\x14\n\x05\x63ount\x18\x01 \x01(\rR\x05\x63ount\x12\x1c\n\tdimension\x18\x02 \x01(\rR\tdimension\x12\x16\n\x06values\x18\x03 \x01(\x0cR\x06values\x12\x16\n\x06tokens\x18\x04 \x01(\x04R\x06tokens\"#\n\rGenerateDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"\x95\x01\n\x0e\x44\x65scribeResult\x12\x1a\n\x08manifest\x18\x01 \x01(\x0cR\x08manifest\x12/\n\x05\x62uild\x18\x02 \x01(\x0b\x32\x19.ephemeralml.v1.BuildInfoR\x05\x62uild\x12\x36\n\x07startup\x18\x03 \x03(\x0b\x32\x1c.ephemeralml.v1.StartupStageR\x07startup\"t\n\x0cStartupStage\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n\x08model_id\x18\x02 \x01(\tR\x07modelId\x12\x1f\n\x0b\x64uration_us\x18\x03 \x01(\x04R\ndurationUs\x12\x14\n\x05\x62ytes\x18\x04 \x01(\x04R\x05\x62ytes\"\xa3\x01\n\tBuildInfo\x12)\n\x10protocol_version\x18\x01 \x01(\tR\x0fprotocolVersion\x12\'\n\x0f\x65nclave_version\x18\x02 \x01(\tR\x0e\x65nclaveVersion\x12\x1c\n\tlibraries\x18\x03 \x01(\x0cR\tlibraries\x12$\n\rconfiguration\x18\x04 \x01(\x0cR\rconfiguration\"R\n\x07\x46\x61ilure\x12/\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1b.ephemeralml.v1.FailureCodeR\x04\x63ode\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\"C\n\x07Timings\x12\x19\n\x08queue_us\x18\x01 \x01(\x04R\x07queueUs\x12\x1d\n\ncompute_us\x18\x02 \x01(\x04R\tcomputeUs*\xe9\x01\n\x0b\x46\x61ilureCode\x12\x1c\n\x18\x46\x41ILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46\x41ILURE_CODE_UNKNOWN_MODEL\x10\x01\x12\"\n\x1e\x46\x41ILURE_CODE_MANIFEST_MISMATCH\x10\x02\x12 \n\x1c\x46\x41ILURE_CODE_INVALID_REQUEST\x10\x03\x12\x1a\n\x16\x46\x41ILURE_CODE_TOO_LARGE\x10\x04\x12!\n\x1d\x46\x41ILURE_CODE_UNSUPPORTED_TASK\x10\x05\x12\x17\n\x13\x46\x41ILURE_CODE_ENGINE\x10\x06\x32\xa0\x01\n\x10InferenceService\x12\x41\n\x05Infer\x12\x1b.ephemeralml.v1.SealedFrame\x1a\x1b.ephemeralml.v1.SealedFrame\x12I\n\x0bInferStream\x12\x1b.ephemeralml.v1.SealedFrame\x1a\x1b.ephemeralml.v1.SealedFrame0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ephemeralml.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FAILURECODE']._serialized_start=1475
-  _globals['_FAILURECODE']._serialized_end=1708
+  _globals['_FAILURECODE']._serialized_start=1650
+  _globals['_FAILURECODE']._serialized_end=1883
   _globals['_INFERENCEREQUEST']._serialized_start=79
   _globals['_INFERENCEREQUEST']._serialized_end=373
   _globals['_EMBEDREQUEST']._serialized_start=375
@@ -50,14 +50,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDRESULT']._serialized_end=1021
   _globals['_GENERATEDELTA']._serialized_start=1023
   _globals['_GENERATEDELTA']._serialized_end=1058
-  _globals['_DESCRIBERESULT']._serialized_start=1060
-  _globals['_DESCRIBERESULT']._serialized_end=1153
-  _globals['_BUILDINFO']._serialized_start=1156
-  _globals['_BUILDINFO']._serialized_end=1319
-  _globals['_FAILURE']._serialized_start=1321
-  _globals['_FAILURE']._serialized_end=1403
-  _globals['_TIMINGS']._serialized_start=1405
-  _globals['_TIMINGS']._serialized_end=1472
-  _globals['_INFERENCESERVICE']._serialized_start=1711
-  _globals['_INFERENCESERVICE']._serialized_end=1871
+  _globals['_DESCRIBERESULT']._serialized_start=1061
+  _globals['_DESCRIBERESULT']._serialized_end=1210
+  _globals['_STARTUPSTAGE']._serialized_start=1212
+  _globals['_STARTUPSTAGE']._serialized_end=1328
+  _globals['_BUILDINFO']._serialized_start=1331
+  _globals['_BUILDINFO']._serialized_end=1494
+  _globals['_FAILURE']._serialized_start=1496
+  _globals['_FAILURE']._serialized_end=1578
+  _globals['_TIMINGS']._serialized_start=1580
+  _globals['_TIMINGS']._serialized_end=1647
+  _globals['_INFERENCESERVICE']._serialized_start=1886
+  _globals['_INFERENCESERVICE']._serialized_end=2046
 # @@protoc_insertion_point(module_scope)

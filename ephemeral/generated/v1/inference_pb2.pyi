@@ -283,28 +283,64 @@ global___GenerateDelta = GenerateDelta
 
 @typing.final
 class DescribeResult(google.protobuf.message.Message):
-    """What the model and the enclave are; each part hashes to a digest in the attestation document."""
+    """What the model and the enclave are; manifest and build hash to digests in the attestation document."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MANIFEST_FIELD_NUMBER: builtins.int
     BUILD_FIELD_NUMBER: builtins.int
+    STARTUP_FIELD_NUMBER: builtins.int
     manifest: builtins.bytes
     """The model's signed manifest (COSE_Sign1), the exact bytes the enclave verified. Zone: sealed."""
     @property
     def build(self) -> global___BuildInfo:
         """What the attested build digest is the hash of. Zone: sealed."""
 
+    @property
+    def startup(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StartupStage]:
+        """How the enclave started: stages of its own and of this model, in the order in which they began. Zone: sealed."""
+
     def __init__(
         self,
         *,
         manifest: builtins.bytes = ...,
         build: global___BuildInfo | None = ...,
+        startup: collections.abc.Iterable[global___StartupStage] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["build", b"build"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["build", b"build", "manifest", b"manifest"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["build", b"build", "manifest", b"manifest", "startup", b"startup"]) -> None: ...
 
 global___DescribeResult = DescribeResult
+
+@typing.final
+class StartupStage(google.protobuf.message.Message):
+    """One stage of an enclave's start, as its own clock measured it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    MODEL_ID_FIELD_NUMBER: builtins.int
+    DURATION_US_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """attestation, manifest, kms, fetch, decrypt or load. Zone: sealed."""
+    model_id: builtins.str
+    """Model concerned, empty for the enclave as a whole. Zone: sealed."""
+    duration_us: builtins.int
+    """Duration, microseconds. Zone: sealed."""
+    bytes: builtins.int
+    """Bytes moved, 0 where none are counted. Zone: sealed."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        model_id: builtins.str = ...,
+        duration_us: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "duration_us", b"duration_us", "model_id", b"model_id", "name", b"name"]) -> None: ...
+
+global___StartupStage = StartupStage
 
 @typing.final
 class BuildInfo(google.protobuf.message.Message):

@@ -78,6 +78,7 @@ def describe(stack: Stack, console: Console) -> None:
     hello = Greeting(TrustPolicy.load(stack.trust)).request.client_hello
     console.print(f"\n[bold]ready[/]: clients connect to [bold]{stack.address}[/]")
     console.print(f"  trust file   {stack.trust}")
+    console.print(f"  publisher    {stack.publisher_key}, {stack.publisher_environment}")
     console.print(f"  logs         {stack.logs}")
     console.print("\nIn a second terminal:\n")
     options = f"--address {stack.address} --trust {stack.trust}"

@@ -1,5 +1,8 @@
-"""The files the stack writes: the enclave's baked configuration and the client's trust policy."""
+"""The files the stack writes: the enclave's configuration, clients' trust policy, the publisher's settings."""
 
+import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from ephemeral.trusted.ed25519 import SigningKey, VerifyingKey
@@ -42,3 +45,11 @@ name = "SIMULATED publisher"
 public_key = "{publisher.raw.hex()}"
 """
     )
+
+
+def publisher_environment(path: Path, settings: Mapping[str, str]) -> None:
+    """Write what a shell reads before it publishes to this stack; only its owner can read it."""
+    path.unlink(missing_ok=True)
+    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"# SIMULATED development stack: its publisher's access key and addresses.\n{lines}")

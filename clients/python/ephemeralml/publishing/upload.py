@@ -1,48 +1,39 @@
-"""The upload: a data key from KMS, a container sealed under it, a signed manifest, and both in S3.
+"""The upload: a sealed container and its signed manifest into S3, in this order and once.
 
-What reaches the disk on the way is ciphertext. The manifest is written last and only where none is, so a version either
-exists whole or not at all, and never changes. An upload that was interrupted is simply run again: every attempt seals
-under a fresh data key into an object of its own, and what an earlier one left behind belongs to no manifest.
+The manifest is written last and only where none is, so a version either exists whole or not at all, and never changes.
+What an upload that was given up leaves in the bucket belongs to no manifest and is never read.
 """
 
-import os
-import tempfile
-import time
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from ephemeral.errors import ManifestError, StorageUnavailable
-from ephemeral.protocol import MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
-from ephemeral.trusted.artifact import seal_container
-from ephemeral.trusted.ed25519 import SigningKey
-from ephemeral.trusted.manifest import (
-    ContainerInfo,
-    KmsKeyInfo,
-    ModelFile,
-    ModelManifest,
-    content_digest,
-    dek_commitment,
-    encryption_context,
-    key_id,
-    sign_manifest,
-    verify_manifest,
-)
-from ephemeral.trusted.secrets import SecretBytes
-from ephemeralml.publishing.aws import kms_errors, object_size, put_new, read_object, upload_file
+from ephemeral.errors import ConfigError, ContainerError, ManifestError, StorageUnavailable
+from ephemeral.protocol import MAX_MANIFEST_BYTES
+from ephemeral.trusted.artifact import ContainerInfo
+from ephemeral.trusted.ed25519 import SigningKey, VerifyingKey
+from ephemeral.trusted.manifest import ModelManifest, VerifiedManifest, content_digest, verify_manifest
+from ephemeralml.publishing.aws import object_size, put_new, read_object
 from ephemeralml.publishing.checks import CheckedModel
-from ephemeralml.publishing.folder import read_packed
+from ephemeralml.publishing.encryption import encrypt_model, model_files
+from ephemeralml.publishing.multipart import ContainerUpload
+from ephemeralml.publishing.prepared import PreparedRelease, alone, clear
 from ephemeralml.publishing.release import PublishedModel, Release, check_key_arn
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
     from mypy_boto3_s3 import S3Client
 
-_CONTAINER_ID_BYTES: Final = 16
+Progress = Callable[[int], object]
 
 
-def publish(
+def _untold(_count: int) -> None:
+    return
+
+
+def publish(  # noqa: PLR0913  # two services, and a place in each
     model: CheckedModel,
     release: Release,
     *,
@@ -51,48 +42,90 @@ def publish(
     kms: "KMSClient",
     s3: "S3Client",
     bucket: str,
-    progress: Callable[[int], None] | None = None,
+    work: Path | None = None,
+    progress: Progress = _untold,
 ) -> PublishedModel:
-    """Publish the model, unless just this is there already; `progress` is told the bytes of each uploaded piece.
+    """Encrypt, sign and upload the model, unless just this is there already.
+
+    `work` is a folder in which the ciphertext waits if the upload is cut: the next call with it goes on where this one
+    stopped, under the same data key. It is removed at the end. Without it, the next call starts over. `progress` is
+    told the bytes of each part in S3, those of an earlier call included.
 
     Raises:
-        ConfigError: `key_arn` is no key's ARN.
+        ConfigError: `key_arn` is no key's ARN, or `work` cannot be used.
         ManifestError: VERSION_TAKEN, something else has this version.
         ModelFormatError: a file changed since it was checked.
         KmsDenied, KmsUnavailable: no data key.
         StorageUnavailable: the upload failed.
     """
     check_key_arn(key_arn)
-    files = tuple(ModelFile(file.name, file.sha256, file.size) for file in model.files)
-    digest = content_digest(release.model_id, release.version, release.architecture, files)
-    place = _Place(s3, bucket, release, signing_key, key_arn, digest)
+    digest = content_digest(release.model_id, release.version, release.architecture, model_files(model))
+    place = _Place(s3, bucket, release, signing_key.verifying_key, key_arn, digest)
     if (there := place.published()) is not None:
         return there
-    with tempfile.TemporaryDirectory(prefix="ephemeralml-publish-") as directory:
-        sealed = Path(directory) / "container"
-        container, kms_key = _seal(model, sealed, release, digest, kms=kms, key_arn=key_arn)
-        upload_file(s3, bucket, container.key, sealed, progress)
-    manifest = ModelManifest(
-        model_id=release.model_id,
-        version=release.version,
-        architecture=release.architecture,
-        files=files,
-        container=container,
-        kms=kms_key,
-        created_at=int(time.time()),
-        publisher_key_id=key_id(signing_key.verifying_key),
-    )
-    return place.complete(manifest)
+    with _working(work) as folder:
+        prepared = _kept(folder, release, model, key_arn)
+        if prepared is None:
+            prepared = encrypt_model(model, release, folder, key_arn=key_arn, kms=kms)
+        return place.complete(prepared, prepared.sign(signing_key), progress)
+
+
+def upload_release(
+    prepared: PreparedRelease, publisher: VerifyingKey, *, s3: "S3Client", bucket: str, progress: Progress = _untold
+) -> PublishedModel:
+    """Upload what was encrypted and signed before; an upload that was cut goes on where it stopped.
+
+    Raises:
+        ConfigError: a file is not there, or another command works on it.
+        ContainerError: the container is not the one that was signed.
+        ManifestError: not signed by `publisher`, of another draft, or VERSION_TAKEN.
+        StorageUnavailable: the upload failed.
+    """
+    with alone(prepared.folder):
+        verified = prepared.manifest(publisher)
+        prepared.require_container()
+        draft = prepared.draft
+        place = _Place(s3, bucket, draft.release, publisher, draft.kms.key_arn, draft.content_digest)
+        return place.published() or place.complete(prepared, verified, progress)
+
+
+@contextmanager
+def _working(work: Path | None) -> Iterator[Path]:
+    """Give a folder that nobody else works in, and remove it when all went well."""
+    if work is None:
+        with TemporaryDirectory(prefix="ephemeralml-publish-") as folder:
+            yield Path(folder)
+        return
+    with alone(work):
+        yield work
+        clear(work)
+        work.rmdir()
+
+
+def _kept(folder: Path, release: Release, model: CheckedModel, key_arn: str) -> PreparedRelease | None:
+    """Return what an earlier call sealed, if it is whole and of this very release; clear away what is not."""
+    try:
+        prepared = PreparedRelease.open(folder)
+        prepared.require_container()
+    except (ConfigError, ContainerError, ManifestError):
+        prepared = None
+    if prepared is not None:
+        draft = prepared.draft
+        if (draft.release, draft.files, draft.kms.key_arn) == (release, model_files(model), key_arn):
+            prepared.signed.unlink(missing_ok=True)  # signed anew: another key may be given this time
+            return prepared
+    clear(folder)
+    return None
 
 
 class _Place:
     """The one place in the bucket where a release's manifest may lie."""
 
     def __init__(
-        self, s3: "S3Client", bucket: str, release: Release, key: SigningKey, key_arn: str, digest: bytes
+        self, s3: "S3Client", bucket: str, release: Release, publisher: VerifyingKey, key_arn: str, digest: bytes
     ) -> None:
         self._s3, self._bucket, self._release = s3, bucket, release
-        self._key, self._key_arn, self._digest = key, key_arn, digest
+        self._publisher, self._key_arn, self._digest = publisher, key_arn, digest
 
     def published(self) -> PublishedModel | None:
         """Return this very release if it is there, None if nothing is.
@@ -106,7 +139,7 @@ class _Place:
             return None
         raw = read_object(self._s3, self._bucket, key, MAX_MANIFEST_BYTES + 1)
         try:
-            manifest = verify_manifest(raw, [self._key.verifying_key]).manifest
+            manifest = verify_manifest(raw, [self._publisher]).manifest
         except ManifestError as error:
             raise self._taken(f"not by this publisher ({error.code})") from None
         if manifest.content_digest != self._digest:
@@ -116,17 +149,18 @@ class _Place:
         self._require_container(manifest.container)
         return self._result(manifest, raw, uploaded=False)
 
-    def complete(self, manifest: ModelManifest) -> PublishedModel:
-        """Sign and store the manifest; whoever finds it finds the container too.
+    def complete(self, prepared: PreparedRelease, verified: VerifiedManifest, progress: Progress) -> PublishedModel:
+        """Upload the container, then its manifest: whoever finds the manifest finds the container too.
 
         Raises:
             ManifestError: VERSION_TAKEN, by somebody who was faster.
             StorageUnavailable: S3 failed, or does not have the whole container.
         """
-        self._require_container(manifest.container)
-        signed = sign_manifest(manifest, self._key)
-        if put_new(self._s3, self._bucket, self._release.manifest_key, signed):
-            return self._result(manifest, signed, uploaded=True)
+        container = verified.manifest.container
+        ContainerUpload(self._s3, self._bucket, container, prepared.container, prepared.upload_journal).run(progress)
+        self._require_container(container)
+        if put_new(self._s3, self._bucket, self._release.manifest_key, verified.raw):
+            return self._result(verified.manifest, verified.raw, uploaded=True)
         there = self.published()
         if there is None:
             raise StorageUnavailable(f"bucket {self._bucket}: another upload of this version is under way")
@@ -150,25 +184,3 @@ class _Place:
         model = f"{self._release.model_id} version {self._release.version}"
         text = f"{model} is in bucket {self._bucket} already, {why}: a version is never overwritten, take the next one"
         return ManifestError(text, code="VERSION_TAKEN")
-
-
-def _seal(
-    model: CheckedModel, target: Path, release: Release, digest: bytes, *, kms: "KMSClient", key_arn: str
-) -> tuple[ContainerInfo, KmsKeyInfo]:
-    context = encryption_context(release.model_id, release.version, digest)
-    with kms_errors():
-        answer = kms.generate_data_key(KeyId=key_arn, KeySpec="AES_256", EncryptionContext=context)
-    container_id, hashed, size = os.urandom(_CONTAINER_ID_BYTES), sha256(), 0
-    # The SDK's own copy of the plaintext key is immutable and goes with the answer; ours is overwritten.
-    with SecretBytes(answer["Plaintext"]) as dek, target.open("wb") as stream:
-        pieces = read_packed(model.files)
-        for piece in seal_container(pieces, dek, chunk_bytes=MAX_CHUNK_BYTES, container_id=container_id):
-            hashed.update(piece)
-            size += stream.write(piece)
-        commitment = dek_commitment(dek)
-    # An object for each attempt: of two that run at once, neither can replace what the other's manifest describes.
-    key = f"{release.prefix}/container-{container_id.hex()}.bin"
-    return (
-        ContainerInfo(key, hashed.digest(), size, MAX_CHUNK_BYTES, container_id),
-        KmsKeyInfo(answer["KeyId"], answer["CiphertextBlob"], commitment),
-    )
