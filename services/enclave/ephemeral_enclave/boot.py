@@ -32,6 +32,7 @@ from ephemeral_enclave.keys import EnclaveKeys
 from ephemeral_enclave.measurement import SelfMeasurement, measure
 from ephemeral_enclave.model import LoadedModel, load_model
 from ephemeral_enclave.nsm import SecurityModule
+from ephemeral_enclave.release import RecipientKeys
 from ephemeral_enclave.report import StartupReport
 
 LIMITS: Final = SessionLimits(
@@ -122,14 +123,15 @@ async def boot(config: EnclaveConfig, module: SecurityModule, host: HostClient, 
 async def _boot(
     config: EnclaveConfig, module: SecurityModule, host: HostClient, trail: AuditTrail, contents: bytes
 ) -> BootedEnclave:
-    keys = EnclaveKeys()
+    sources = parse_boot_config(contents)
+    keys, recipients = EnclaveKeys(), RecipientKeys(len(sources))
     report = StartupReport()
     with report.stage("attestation"):
         probe = await asyncio.to_thread(
             lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=None, nonce=None)
         )
-    load = partial(load_model, config=config, module=module, host=host, report=report)
-    models, refused = await _load_models(parse_boot_config(contents), load, trail)
+    load = partial(load_model, config=config, module=module, host=host, report=report, keys=recipients)
+    models, refused = await _load_models(sources, load, trail)
     return BootedEnclave(
         config, keys, module, measure(probe), models, refused, hashlib.sha256(contents).digest(), report
     )

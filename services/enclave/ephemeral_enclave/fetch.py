@@ -16,8 +16,8 @@ _PAUSE_SECONDS: Final = 0.2
 Pieces = list[bytes]
 
 
-async def fetch_object(host: HostClient, key: str, size: int) -> AsyncGenerator[bytes, None]:
-    """Yield an object's `size` bytes in order, in pieces of at most 1 MiB.
+async def fetch_object(host: HostClient, key: str, size: int) -> AsyncGenerator[Pieces, None]:
+    """Yield an object's `size` bytes in order, range by range, each in pieces of at most 1 MiB.
 
     While one range is verified and decrypted, the next ones are on their way. All are of the version that the first
     answer named, so that an object replaced in between is never half of what comes out.
@@ -34,11 +34,9 @@ async def fetch_object(host: HostClient, key: str, size: int) -> AsyncGenerator[
             length = min(RANGE_BYTES, size - offset)
             pending.append(asyncio.create_task(_fetch_range(host, key, offset, length, etag)))
             if len(pending) > RANGES_AHEAD:
-                for piece in await pending.popleft():
-                    yield piece
+                yield await pending.popleft()
         while pending:
-            for piece in await pending.popleft():
-                yield piece
+            yield await pending.popleft()
     finally:
         for task in pending:
             task.cancel()

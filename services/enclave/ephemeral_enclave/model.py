@@ -1,5 +1,6 @@
 """One model from its signed manifest to a built engine: verified, released, decrypted in memory, never on disk."""
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -12,10 +13,10 @@ from ephemeral.trusted.secrets import SecretBytes
 from ephemeral.wire import ModelSource, ServedModel
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.engine import Engine
-from ephemeral_enclave.fetch import fetch_object
+from ephemeral_enclave.fetch import Pieces, fetch_object
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import SecurityModule
-from ephemeral_enclave.release import release_data_key
+from ephemeral_enclave.release import RecipientKeys, release_data_key
 from ephemeral_enclave.report import Stage, StartupReport, timed
 from ephemeral_enclave.sentence_transformer import ARCHITECTURE, SentenceTransformerEngine
 
@@ -37,9 +38,14 @@ class LoadedModel:
 
 
 async def load_model(
-    source: ModelSource, config: EnclaveConfig, module: SecurityModule, host: HostClient, report: StartupReport
+    source: ModelSource,
+    config: EnclaveConfig,
+    module: SecurityModule,
+    host: HostClient,
+    report: StartupReport,
+    keys: RecipientKeys | None = None,
 ) -> LoadedModel:
-    """Load one model; the host only says where it lies.
+    """Load one model; the host only says where it lies. `keys` may have an RSA key ready for its data key.
 
     1. the manifest is signed by a baked-in publisher, names this model, and is no older than the baked-in floor
     2. KMS releases the data key to this enclave, and it is the one the manifest commits to
@@ -51,14 +57,14 @@ async def load_model(
         ReleaseError: step 2.
         StorageError: the host could not deliver.
     """
-    model_id = source.model_id
+    model_id, keys = source.model_id, keys or RecipientKeys(1)
     with report.stage("manifest", model_id):
         verified = await fetch_manifest(source, config, host)  # 1
     if verified.manifest.architecture != ARCHITECTURE:
         text = f"architecture {verified.manifest.architecture!r} is not supported"
         raise ModelFormatError(text, code="ARCHITECTURE_UNSUPPORTED")
     with report.stage("kms", model_id):
-        data_key = await release_data_key(verified, module, host)  # 2
+        data_key = await release_data_key(verified, module, host, keys)  # 2
     with data_key:
         plaintext = await fetch_plaintext(verified, data_key, host, report)  # 3
     with report.stage("load", model_id):
@@ -105,11 +111,16 @@ async def fetch_plaintext(
     opener = ContainerOpener(manifest.container, manifest.plaintext_size, data_key)
     with report.stage("fetch", manifest.model_id) as fetching:
         fetching.bytes = manifest.container.size
-        # Decryption runs while the next ranges are on their way: its time is part of the stage above.
+        # Decryption runs in a thread while the next ranges are on their way: its time is part of the stage above.
         decrypting = Stage("decrypt", manifest.model_id, bytes=manifest.plaintext_size)
-        async with aclosing(fetch_object(host, manifest.container.key, manifest.container.size)) as pieces:
-            async for piece in pieces:
+        async with aclosing(fetch_object(host, manifest.container.key, manifest.container.size)) as ranges:
+            async for pieces in ranges:
                 with timed(decrypting):
-                    opener.push(piece)
+                    await asyncio.to_thread(_push, opener, pieces)
         report.stages.append(decrypting)
         return opener.finish()
+
+
+def _push(opener: ContainerOpener, pieces: Pieces) -> None:
+    for piece in pieces:
+        opener.push(piece)
