@@ -171,9 +171,9 @@ def _sessions() -> list[Case]:
         theirs.exchange(ours.public_key())
 
     def both() -> None:
-        private, public = generate_kem_key()
-        complete, client = encapsulate(public, before)
-        enclave = decapsulate(private, complete)
+        key = generate_kem_key()
+        complete, client = encapsulate(key.public, before)
+        enclave = decapsulate(key, complete)
         assert client.finished == enclave.finished
 
     return [Case(floor, bare, floor), Case("key schedule of both sides", both, floor, at_most=1.5)]

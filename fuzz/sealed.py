@@ -118,7 +118,7 @@ def _server_hello_seeds() -> Mapping[str, bytes]:
 
 
 def _encapsulated_key(raw: bytes) -> None:
-    decapsulate(generate_kem_key()[0], Transcript(b"client", b"server", b"document", raw))
+    decapsulate(generate_kem_key(), Transcript(b"client", b"server", b"document", raw))
 
 
 def _encapsulated_key_seeds() -> Mapping[str, bytes]:

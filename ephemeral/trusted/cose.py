@@ -3,8 +3,7 @@
 The byte strings received are kept and verified as received, never re-encoded: a signature covers bytes, not values.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ephemeral.trusted.cbor import CborError, byte_string, decode
 
@@ -22,8 +21,7 @@ class CoseError(ValueError):
     """The bytes are not one COSE_Sign1; each parser turns this into its own typed error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sign1:
+class Sign1(NamedTuple):
     """An envelope as received: unverified."""
 
     tagged: bool
@@ -50,7 +48,7 @@ def parse_sign1(raw: bytes, *, max_bytes: int) -> Sign1:
     except CborError as error:
         raise CoseError(str(error)) from None
     match value:
-        case [bytes() as protected, dict() as unprotected, bytes() | None as payload, bytes() as signature]:
+        case [bytes(protected), dict(unprotected), bytes() | None as payload, bytes(signature)]:
             return Sign1(tagged, protected, unprotected, payload, signature)
         case _:
             raise CoseError("COSE_Sign1 elements have the wrong types")

@@ -37,7 +37,7 @@ class Recording:
         self.offer = self.table.offer(self.hello.client_hello, self.document(self.hello.client_hello))
         self.answer = self.offer.response
         self.waiting = dict(self.table._offers)
-        self.kem_key = self.offer._private
+        self.kem_key = self.offer._key
         self.pending: PendingSession = self.greeting.verify(self.answer, now()).open()
         self.open = self.pending.request
         self.finished = self.table.open(self.open)
@@ -63,7 +63,7 @@ class Recording:
     def restore_the_offer(self) -> None:
         """Make every flip meet the offer unspent."""
         self.table._offers.update(self.waiting)
-        self.offer._private = self.kem_key
+        self.offer._key = self.kem_key
 
     def after_finished(self, finished: OpenResponse) -> int:
         return send(self.pending, finished)

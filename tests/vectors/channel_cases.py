@@ -85,7 +85,9 @@ def _derive_schedule(inputs: Values) -> Values:
     encapsulated, exported = exports(before, inputs["kem_private_key"], inputs["ephemeral_private_key"])
     complete = Transcript(before.client_hello, before.server_hello, before.document, encapsulated)
     private = X25519PrivateKey.from_private_bytes(inputs["kem_private_key"])
-    keys = schedule.decapsulate(private, complete)  # the enclave's side of the product must come to the same
+    keys = schedule.decapsulate(
+        hpke.KemKey.of(private), complete
+    )  # the enclave's side of the product must come to the same
     assert keys.enclave_to_client.session_id == exported["session_id"]
     return {
         "kem_public_key": private.public_key().public_bytes_raw(),

@@ -12,6 +12,7 @@ from ephemeral.trusted.attestation import SessionBinding
 from ephemeral.trusted.channel import EnclaveChannel
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.handshake import ClientSession, Greeting, Identity, Offer, schedule
+from ephemeral.trusted.handshake.hpke import KemKey
 from ephemeral.trusted.handshake.schedule import Transcript
 from ephemeral.trusted.manifest import model_set_digest
 from ephemeral.trusted.policy import Measurements, RootOfTrust, TrustPolicy
@@ -107,25 +108,25 @@ class _Ends:
 
     def __init__(self, inputs: Values) -> None:
         before = Transcript(*_hellos(inputs), inputs["document"])
-        private = X25519PrivateKey.from_private_bytes(inputs["kem_private_key"])
+        key = KemKey.of(X25519PrivateKey.from_private_bytes(inputs["kem_private_key"]))
         identity_key = SigningKey.from_seed(inputs["identity_seed"])
         identity = Identity(identity_key, SessionLimits(**inputs["limits"]), _models(inputs))
-        offer = Offer(identity, inputs["client_nonce"], private, inputs["offer_id"], before)
+        offer = Offer(identity, inputs["client_nonce"], key, inputs["offer_id"], before)
         self.encapsulated, self.exported = exports(before, inputs["kem_private_key"], inputs["ephemeral_private_key"])
         self.transcript = replace(before, encapsulated_key=self.encapsulated)
         accepted = offer.open(self.encapsulated, None)
         self.hello, self.opened = offer.response, accepted.response
         self.enclave: EnclaveChannel = accepted.channel
-        self.client = self._client(inputs, private)
+        self.client = self._client(inputs, key)
 
-    def _client(self, inputs: Values, private: X25519PrivateKey) -> ClientSession:
+    def _client(self, inputs: Values, key: KemKey) -> ClientSession:
         """Verify and confirm as a client does; only its random values are put in their place."""
         greeting = Greeting(POLICY)
         greeting._nonce, greeting._hello = inputs["client_nonce"], self.transcript.client_hello
         response = HelloResponse.FromString(self.hello.SerializeToString())
         peer = greeting.verify(response, authority.AT)
         request = OpenRequest(offer_id=inputs["offer_id"], encapsulated_key=self.encapsulated)
-        keys = schedule.decapsulate(private, self.transcript)
+        keys = schedule.decapsulate(key, self.transcript)
         self.finished = keys.enclave_to_client.open(self.opened.finished, Method.OPEN)
         return replace(peer.open(), request=request, _keys=keys).confirm(self.opened)
 

@@ -134,8 +134,7 @@ def _document(
     exam.passed("ATT-06", "PCR0, PCR1 and PCR2 are not zero")
     if trust is not None and scope is Scope.BUILD:
         build = trust.match(document.pcrs, document.timestamp if archived else now)
-        names = ", ".join(f"PCR{index}" for index in build.pinned)
-        exam.passed("ATT-07", f"{names} are those of the accepted build {build.label!r}")
+        exam.passed("ATT-07", f"{build.pinned_names} are those of the accepted build {build.label!r}")
     return document
 
 

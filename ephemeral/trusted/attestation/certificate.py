@@ -5,17 +5,16 @@ of the very bytes that it accepted, so that nothing is encoded again to be verif
 """
 
 from datetime import datetime
-from typing import Final, NamedTuple, NoReturn, TypeVar
+from typing import Final, NamedTuple, NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from ephemeral.errors import UntrustedChain
 from ephemeral.trusted.p384 import SPKI_PREFIX, P384Key
 
-_UNDERSTOOD: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 _LONG_FORM: Final = 0x80
 
 # What cryptography raises, at load or at the first look at a field, for bytes that are no sound certificate. Its
@@ -29,7 +28,6 @@ _UNSOUND: Final = (
     x509.UnsupportedGeneralNameType,
     CryptographyDeprecationWarning,
 )
-_E = TypeVar("_E", bound=x509.ExtensionType)
 
 
 class SignedParts(NamedTuple):
@@ -79,26 +77,34 @@ def _read(der: bytes, place: str) -> Certificate:
         _refuse(f"{place}: its key is not P-384", "CERTIFICATE_ALGORITHM")
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
         _refuse(f"{place} is not signed with ecdsa-with-SHA384", "CERTIFICATE_ALGORITHM")
-    extensions = certificate.extensions
-    for extension in extensions:
-        if extension.critical and extension.oid not in _UNDERSTOOD:
-            _refuse(f"{place}: unknown critical extension {extension.oid.dotted_string}", "CERTIFICATE_EXTENSION")
+    constraints, usage = _extensions(certificate, place)
     return Certificate(
         place,
         parts,
         P384Key(parts.public_key.removeprefix(SPKI_PREFIX)),
-        _extension(extensions, x509.BasicConstraints, place),
-        _extension(extensions, x509.KeyUsage, place).value,
+        constraints,
+        usage,
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
     )
 
 
-def _extension(extensions: x509.Extensions, kind: type[_E], place: str) -> x509.Extension[_E]:
-    try:
-        return extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        raise UntrustedChain(f"{place} has no {kind.__name__}", code="CERTIFICATE_EXTENSION") from None
+def _extensions(
+    certificate: x509.Certificate, place: str
+) -> tuple[x509.Extension[x509.BasicConstraints], x509.KeyUsage]:
+    constraints = usage = None
+    for extension in certificate.extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints):
+            constraints = extension
+        elif isinstance(value, x509.KeyUsage):
+            usage = value
+        elif extension.critical:
+            _refuse(f"{place}: unknown critical extension {extension.oid.dotted_string}", "CERTIFICATE_EXTENSION")
+    if constraints is None or usage is None:
+        missing = "BasicConstraints" if constraints is None else "KeyUsage"
+        _refuse(f"{place} has no {missing}", "CERTIFICATE_EXTENSION")
+    return constraints, usage
 
 
 def _cut(der: bytes) -> SignedParts:
@@ -114,16 +120,15 @@ def _cut(der: bytes) -> SignedParts:
 
 def _elements(der: bytes) -> list[bytes]:
     """Cut a SEQUENCE into its elements, each with its head (X.690 section 8.1.3)."""
-    at, end = _start(der), len(der)
+    start, end = _start(der), len(der)
     found = []
-    while at < end:
-        start = at + 2
-        length = der[at + 1]
-        if length >= _LONG_FORM:
-            start += length - _LONG_FORM
-            length = int.from_bytes(der[at + 2 : start], "big")
-        found.append(der[at : start + length])
-        at = start + length
+    while start < end:
+        stop = start + 2 + der[start + 1]
+        if stop >= start + 2 + _LONG_FORM:
+            content = stop - _LONG_FORM
+            stop = content + int.from_bytes(der[start + 2 : content], "big")
+        found.append(der[start:stop])
+        start = stop
     return found
 
 

@@ -31,10 +31,10 @@ class StepRecord:
     def __init__(self) -> None:
         self._steps: Final[list[VerificationStep]] = []
 
-    def passed(self, check: Check, detail: str) -> None:
-        """Record that `check` passed; `detail` says what was compared."""
+    def passed(self, check: Check, text: str, *values: object) -> None:
+        """Record that `check` passed; `text` and `values` say what was compared, as in VerificationStep."""
         identifier, title = check.value
-        self._steps.append(VerificationStep(identifier, title, detail))
+        self._steps.append(VerificationStep(identifier, title, text, values))
 
     @property
     def steps(self) -> tuple[VerificationStep, ...]:

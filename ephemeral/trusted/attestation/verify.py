@@ -50,6 +50,7 @@ from ephemeral.trusted.policy import Measurements, RootOfTrust, TrustPolicy, ref
 
 _RSA_BITS: Final = 2048
 _RSA_EXPONENT: Final = 65537
+_UTC: Final = "{:%Y-%m-%d %H:%M:%S} UTC"
 
 _D = TypeVar("_D", VerifiedDocument, ArchivedDocument)
 
@@ -119,7 +120,7 @@ def verify_recipient(
         document = _verify_now(raw, roots, now, max_age, record)
         _check_not_debug(document.pcrs, record)
         binding = KmsBinding.parse(_required("user_data", document.user_data))
-        record.passed(Check.PURPOSE, f"made for KMS, for the manifest {binding.manifest_digest.hex()[:16]}…")
+        record.passed(Check.PURPOSE, "made for KMS, for the manifest {:.16}…", binding.manifest_digest)
         spki = _check_rsa_key(_required("public_key", document.public_key))
         record.passed(Check.RECIPIENT_KEY, "public_key is an RSA-2048 key")
         return VerifiedRecipient(document, spki, binding, record.steps)
@@ -143,17 +144,15 @@ def _verify_now(
         raise StaleDocument(
             f"made {-age.total_seconds():.0f} s in the future: is this machine's clock right?", code="FUTURE_DOCUMENT"
         )
-    record.passed(
-        Check.TIME,
-        f"made {_utc(document.timestamp)}, {age.total_seconds():.0f} s ago (at most {max_age.total_seconds():.0f} s)",
-    )
+    spent, most = age.total_seconds(), max_age.total_seconds()
+    record.passed(Check.TIME, f"made {_UTC}, {{:.0f}} s ago (at most {{:.0f}} s)", document.timestamp, spent, most)
     return _proven(VerifiedDocument, raw, document, root, record)
 
 
 def _verify_archived(raw: bytes, roots: Collection[RootOfTrust], record: StepRecord) -> ArchivedDocument:
     document = _parse(raw, record)
     root, _ = _check_origin(document, roots, document.timestamp, record)
-    record.passed(Check.TIME, f"archived: genuine when made, {_utc(document.timestamp)}; not checked against now")
+    record.passed(Check.TIME, f"archived: genuine when made, {_UTC}; not checked against now", document.timestamp)
     return _proven(ArchivedDocument, raw, document, root, record)
 
 
@@ -175,7 +174,7 @@ def _proven(kind: type[_D], raw: bytes, document: AttestationDocument, root: Roo
 def _parse(raw: bytes, record: StepRecord) -> AttestationDocument:
     document = parse_document(raw)
     record.passed(
-        Check.FORMAT, f"one COSE_Sign1 of {len(raw)} bytes, ES384, {len(document.pcrs)} PCRs, nothing left over"
+        Check.FORMAT, "one COSE_Sign1 of {} bytes, ES384, {} PCRs, nothing left over", len(raw), len(document.pcrs)
     )
     return document
 
@@ -185,13 +184,13 @@ def _check_origin(
 ) -> tuple[RootOfTrust, TrustedLeaf]:
     root = find_root(document.cabundle, roots)
     mode = "SIMULATED, for evaluation only" if root.evaluation else "the hardware's maker"
-    record.passed(Check.ROOT, f"SHA-256 {root.sha256.hex()[:16]}… is the pinned root {root.name} ({mode})")
+    record.passed(Check.ROOT, "SHA-256 {:.16}… is the pinned root {} ({})", root.sha256, root.name, mode)
     leaf = walk_chain(document.cabundle, document.certificate, at)
     count = len(document.cabundle) + 1
-    record.passed(Check.CHAIN, f"{count} certificates, each issued by the one before it and valid at {_utc(at)}")
+    record.passed(Check.CHAIN, f"{{}} certificates, each issued by the one before it and valid at {_UTC}", count, at)
     # RFC 9052 section 4.4: over the bytes received, never over a re-encoding.
     verify_es384(leaf.key, document.signature, sig_structure(PROTECTED_ES384, document.payload))
-    record.passed(Check.SIGNATURE, f"ES384 by {document.module_id} over {len(document.payload)} bytes of payload")
+    record.passed(Check.SIGNATURE, "ES384 by {} over {} bytes of payload", document.module_id, len(document.payload))
     return root, leaf
 
 
@@ -205,8 +204,12 @@ def _check_measurements(
 ) -> Measurements:
     _check_not_debug(pcrs, record)
     build = policy.match(pcrs, at)
-    names = ", ".join(f"PCR{index}" for index in build.pinned)
-    record.passed(Check.MEASUREMENTS, f"{names} are those of the accepted build {build.label or 'without label'!r}")
+    record.passed(
+        Check.MEASUREMENTS,
+        "{} are those of the accepted build {!r}",
+        build.pinned_names,
+        build.label or "without label",
+    )
     return build
 
 
@@ -217,21 +220,23 @@ def _check_nonce(received: bytes | None, expected: bytes | None, record: StepRec
         raise BindingMismatch(
             "the document carries another nonce: it was made for somebody else", code="NONCE_MISMATCH"
         )
-    record.passed(Check.NONCE, f"the {NONCE_BYTES} fresh bytes this client chose")
+    record.passed(Check.NONCE, "the {} fresh bytes this client chose", NONCE_BYTES)
 
 
 def _check_session_binding(document: ProvenDocument, record: StepRecord) -> tuple[SessionBinding, VerifyingKey]:
     binding = SessionBinding.parse(_required("user_data", document.user_data))
     record.passed(
         Check.PURPOSE,
-        f"made for a session; boot config {binding.boot_config_digest.hex()[:16]}…, "
-        f"models {binding.model_set_digest.hex()[:16]}…, build {binding.build_digest.hex()[:16]}…",
+        "made for a session; boot config {:.16}…, models {:.16}…, build {:.16}…",
+        binding.boot_config_digest,
+        binding.model_set_digest,
+        binding.build_digest,
     )
     try:
         receipt_key = VerifyingKey(_required("public_key", document.public_key))
     except KeyRejected as error:
         raise BindingMismatch(f"receipt key: {error}", code="KEY_REJECTED") from None
-    record.passed(Check.RECEIPT_KEY, f"public_key is the Ed25519 key {receipt_key.raw.hex()[:16]}…")
+    record.passed(Check.RECEIPT_KEY, "public_key is the Ed25519 key {:.16}…", receipt_key.raw)
     return binding, receipt_key
 
 
@@ -253,7 +258,3 @@ def _required(name: str, value: bytes | None) -> bytes:
     if value is None:
         raise BindingMismatch(f"the document has no {name}", code=f"MISSING_{name.upper()}")
     return value
-
-
-def _utc(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
 
 from ephemeral.errors import HandshakeRejected
@@ -20,6 +19,7 @@ from ephemeral.protocol import (
 )
 from ephemeral.trusted.channel import EnclaveChannel, Position
 from ephemeral.trusted.ed25519 import SigningKey
+from ephemeral.trusted.handshake.hpke import KemKey
 from ephemeral.trusted.handshake.schedule import Transcript, decapsulate, generate_kem_key
 from ephemeral.wire import (
     ClientHello,
@@ -73,14 +73,12 @@ def parse_client_hello(raw: bytes) -> ClientHello:
 class Offer:
     """A fresh KEM key offered to one client; its private half dies with the first Open."""
 
-    __slots__ = ("_identity", "_nonce", "_private", "_transcript", "offer_id", "response")
+    __slots__ = ("_identity", "_key", "_nonce", "_transcript", "offer_id", "response")
 
-    def __init__(
-        self, identity: Identity, nonce: bytes, private: X25519PrivateKey, offer_id: bytes, transcript: Transcript
-    ) -> None:
+    def __init__(self, identity: Identity, nonce: bytes, key: KemKey, offer_id: bytes, transcript: Transcript) -> None:
         self._identity = identity
         self._nonce = nonce
-        self._private: X25519PrivateKey | None = private
+        self._key: KemKey | None = key
         self._transcript = transcript
         self.offer_id = offer_id
         self.response = HelloResponse(
@@ -97,15 +95,15 @@ class Offer:
             HandshakeRejected: the hello is malformed or has nothing in common with us.
         """
         hello = parse_client_hello(client_hello)
-        private, public = generate_kem_key()
+        key = generate_kem_key()
         offer_id = secrets.token_bytes(OFFER_ID_BYTES)
         server_hello = ServerHello(
             suite=Suite.X25519_HKDF_SHA256_CHACHA20POLY1305,
             nonce=secrets.token_bytes(NONCE_BYTES),
             offer_id=offer_id,
-            kem_public_key=public,
+            kem_public_key=key.public,
         ).SerializeToString(deterministic=True)
-        return cls(identity, hello.nonce, private, offer_id, Transcript(client_hello, server_hello, document))
+        return cls(identity, hello.nonce, key, offer_id, Transcript(client_hello, server_hello, document))
 
     def open(self, encapsulated_key: bytes, client_auth: SealedFrame | None) -> Accepted:
         """Take the client's encapsulated key up; whatever happens, the offer is spent.
@@ -113,13 +111,13 @@ class Offer:
         Raises:
             HandshakeRejected: the offer is spent, or the encapsulated key is unusable.
         """
-        private, self._private = self._private, None
-        if private is None or len(encapsulated_key) != X25519_KEY_BYTES or client_auth is not None:
+        key, self._key = self._key, None
+        if key is None or len(encapsulated_key) != X25519_KEY_BYTES or client_auth is not None:
             # client_auth is reserved: until access lists exist, nobody may believe that it was checked.
             raise HandshakeRejected("the handshake was refused", code="BAD_OPEN")
         before = self._transcript
         transcript = Transcript(before.client_hello, before.server_hello, before.document, encapsulated_key)
-        keys = decapsulate(private, transcript)
+        keys = decapsulate(key, transcript)
         finished = Finished(
             verify_data=keys.finished, limits=self._identity.limits, models=self._identity.models
         ).SerializeToString(deterministic=True)

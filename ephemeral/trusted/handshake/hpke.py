@@ -6,7 +6,7 @@ is one block, so extracting and expanding are one HMAC each. X25519 is the libra
 that a key of low order gives (section 7.1.4).
 """
 
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
@@ -17,6 +17,18 @@ _KEM: Final = _VERSION + b"KEM" + bytes.fromhex("0020")
 _SUITE: Final = _VERSION + b"HPKE" + bytes.fromhex("0020 0001 0003")
 _BLOCK: Final = 32
 _MODE_BASE: Final = b"\0"
+
+
+class KemKey(NamedTuple):
+    """A recipient's key pair, its public half written out once: 32 bytes."""
+
+    private: X25519PrivateKey
+    public: bytes
+
+    @classmethod
+    def of(cls, private: X25519PrivateKey) -> Self:
+        """Write the public half out."""
+        return cls(private, private.public_key().public_bytes_raw())
 
 
 class Exporter:
@@ -49,14 +61,14 @@ def setup_sender(recipient: bytes, info: bytes, ephemeral: X25519PrivateKey | No
     return encapsulated, _exporter(secret, encapsulated + recipient, info)
 
 
-def setup_recipient(encapsulated: bytes, private: X25519PrivateKey, info: bytes) -> Exporter:
+def setup_recipient(encapsulated: bytes, key: KemKey, info: bytes) -> Exporter:
     """SetupBaseR (section 5.1.1).
 
     Raises:
         ValueError: `encapsulated` is not an X25519 key, or has low order.
     """
-    secret = private.exchange(X25519PublicKey.from_public_bytes(encapsulated))
-    return _exporter(secret, encapsulated + private.public_key().public_bytes_raw(), info)
+    secret = key.private.exchange(X25519PublicKey.from_public_bytes(encapsulated))
+    return _exporter(secret, encapsulated + key.public, info)
 
 
 def _exporter(secret: bytes, kem_context: bytes, info: bytes) -> Exporter:

@@ -29,7 +29,7 @@ from ephemeral.protocol import (
     Suite,
 )
 from ephemeral.trusted.channel import Lane, lanes
-from ephemeral.trusted.handshake.hpke import Exporter, setup_recipient, setup_sender
+from ephemeral.trusted.handshake.hpke import Exporter, KemKey, setup_recipient, setup_sender
 from ephemeral.trusted.hkdf import expand, hmac_sha256
 
 _INFO: Final = LABEL_SESSION + int(Suite.X25519_HKDF_SHA256_CHACHA20POLY1305).to_bytes(2, "big")
@@ -93,10 +93,9 @@ class SessionKeys:
         return "SessionKeys(<redacted>)"
 
 
-def generate_kem_key() -> tuple[X25519PrivateKey, bytes]:
-    """Make one X25519 key pair; return the private key and the 32-byte public key."""
-    private = X25519PrivateKey.generate()
-    return private, private.public_key().public_bytes_raw()
+def generate_kem_key() -> KemKey:
+    """Make one X25519 key pair."""
+    return KemKey.of(X25519PrivateKey.generate())
 
 
 def encapsulate(kem_public_key: bytes, hellos_and_document: Transcript) -> tuple[Transcript, SessionKeys]:
@@ -114,7 +113,7 @@ def encapsulate(kem_public_key: bytes, hellos_and_document: Transcript) -> tuple
     return before.completed(encapsulated_key), _keys(exporter, _extended(running, encapsulated_key))
 
 
-def decapsulate(private: X25519PrivateKey, transcript: Transcript) -> SessionKeys:
+def decapsulate(key: KemKey, transcript: Transcript) -> SessionKeys:
     """Enclave side: HPKE base-mode set-up from the encapsulated key (RFC 9180 section 5.1.1).
 
     Raises:
@@ -122,7 +121,7 @@ def decapsulate(private: X25519PrivateKey, transcript: Transcript) -> SessionKey
     """
     info, transcript_hash = transcript.info_and_hash
     try:
-        exporter = setup_recipient(transcript.encapsulated_key, private, info)
+        exporter = setup_recipient(transcript.encapsulated_key, key, info)
     except ValueError:
         raise HandshakeRejected("the encapsulated key is unusable", code="BAD_ENCAPSULATED_KEY") from None
     return _keys(exporter, transcript_hash)

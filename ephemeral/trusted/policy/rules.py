@@ -110,6 +110,11 @@ class Measurements:
         values = {0: self.pcr0, 1: self.pcr1, 2: self.pcr2, 3: self.pcr3, 4: self.pcr4, 8: self.pcr8}
         return {index: value for index, value in values.items() if value is not None}
 
+    @property
+    def pinned_names(self) -> str:
+        """Which PCRs are compared, in words."""
+        return ", ".join(f"PCR{index}" for index in self.pinned)
+
     def differing(self, pcrs: Mapping[int, bytes]) -> list[int]:
         """Return the indices of pinned PCRs that `pcrs` lacks or has otherwise."""
         return [index for index, value in self.pinned.items() if pcrs.get(index) != value]

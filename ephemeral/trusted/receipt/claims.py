@@ -25,6 +25,9 @@ class EnclaveMeasurements:
         values = zip(_MEASUREMENT_NAMES, _MEASUREMENT_VALUES(self), strict=True)
         return {name: value for name, value in values if value is not None}
 
+    def __str__(self) -> str:
+        return f"{self.measurement_type}, pcr0 {self.pcr0.hex()}"
+
 
 @dataclass(frozen=True, slots=True)
 class ReceiptClaims:

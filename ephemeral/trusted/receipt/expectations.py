@@ -9,9 +9,8 @@ from typing import Final
 from ephemeral.protocol import CLOCK_SKEW
 from ephemeral.trusted.receipt.claims import EnclaveMeasurements, ReceiptClaims
 from ephemeral.trusted.receipt.schema import EVALUATION
-from ephemeral.verification import VerificationStep
 
-Verdict = tuple[VerificationStep, str | None]  # a check, and the code of its failure
+Verdict = tuple[str, str, str | None]  # a claim, what its check proves, and the code of a failure
 
 # field of ReceiptExpectations = claim, code, what agreement proves
 _EQUAL: Final = (
@@ -56,29 +55,25 @@ def judge(claims: ReceiptClaims, expected: ReceiptExpectations, now: datetime) -
     for name, code, title in _EQUAL:
         wanted = getattr(expected, name)
         if wanted is not None:
-            yield _verdict(name, title, claims, code if getattr(claims, name) != wanted else None)
+            yield name, title, code if getattr(claims, name) != wanted else None
     if not expected.accept_evaluation:
         failed = claims.security_mode == EVALUATION
-        yield _verdict(
-            "security_mode", "Is production evidence", claims, "EVALUATION_MODE_REJECTED" if failed else None
-        )
+        yield "security_mode", "Is production evidence", "EVALUATION_MODE_REJECTED" if failed else None
     if expected.platform is not None:
         failed = claims.measurements.measurement_type != expected.platform
-        yield _verdict("measurements", "Ran on the expected platform", claims, "PLATFORM_MISMATCH" if failed else None)
+        yield "measurements", "Ran on the expected platform", "PLATFORM_MISMATCH" if failed else None
     if expected.nonce is not None:
-        yield _verdict(
-            "eat_nonce", "Carries the client's nonce", claims, _nonce_fault(claims.eat_nonce, expected.nonce)
-        )
+        yield "eat_nonce", "Carries the client's nonce", _nonce_fault(claims.eat_nonce, expected.nonce)
     if expected.seen_cti is not None:
-        yield _verdict("cti", "Was not seen before", claims, "REPLAY_CTI" if claims.cti in expected.seen_cti else None)
+        yield "cti", "Was not seen before", "REPLAY_CTI" if claims.cti in expected.seen_cti else None
 
 
 def _time(claims: ReceiptClaims, expected: ReceiptExpectations, now: datetime) -> Iterator[Verdict]:
     # The enclave's clock is the host's word: these checks catch mistakes; nonce, sequence and cti catch replays.
     age = int(now.timestamp()) - claims.iat
-    yield _verdict("iat", "Is not from the future", claims, "TIMESTAMP_FUTURE" if -age > _seconds(CLOCK_SKEW) else None)
+    yield "iat", "Is not from the future", "TIMESTAMP_FUTURE" if -age > _seconds(CLOCK_SKEW) else None
     if expected.max_age is not None:
-        yield _verdict("iat", "Is recent", claims, "TIMESTAMP_STALE" if age > _seconds(expected.max_age) else None)
+        yield "iat", "Is recent", "TIMESTAMP_STALE" if age > _seconds(expected.max_age) else None
 
 
 def _seconds(span: timedelta) -> int:
@@ -89,15 +84,3 @@ def _nonce_fault(nonce: bytes | None, wanted: bytes) -> str | None:
     if nonce is None:
         return "NONCE_MISSING"
     return None if compare_digest(nonce, wanted) else "NONCE_MISMATCH"
-
-
-def _verdict(claim: str, title: str, claims: ReceiptClaims, code: str | None) -> Verdict:
-    value = getattr(claims, claim)
-    detail = value.hex() if isinstance(value, bytes) else _summary(value)
-    return VerificationStep(f"receipt.{claim}", title, f"{claim} = {detail}"), code
-
-
-def _summary(value: object) -> str:
-    if isinstance(value, EnclaveMeasurements):
-        return f"{value.measurement_type}, pcr0 {value.pcr0.hex()}"
-    return str(value)

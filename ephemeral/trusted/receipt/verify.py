@@ -49,11 +49,11 @@ def verify_receipt(raw: bytes, key: VerifyingKey, expected: ReceiptExpectations,
     _signature(receipt, key, steps)  # 2
     claims = _claims(receipt, steps)  # 3
     failures = []
-    for step, code in judge(claims, expected, now):  # 4
-        if code is None:
-            steps.append(step)
+    for name, title, fault in judge(claims, expected, now):  # 4
+        if fault is None:
+            steps.append(VerificationStep(f"receipt.{name}", title, "{} = {}", (name, getattr(claims, name))))
         else:
-            failures.append(code)
+            failures.append(fault)
     if failures:
         _fail(4, failures, steps)
     return VerifiedReceipt(raw, claims, tuple(steps))
@@ -64,7 +64,7 @@ def _form(raw: bytes, steps: list[VerificationStep]) -> UnverifiedReceipt:
         receipt = parse_receipt(raw)
     except FormError as error:
         _fail(1, error.faults, steps)
-    steps.append(VerificationStep("receipt.form", "Is an AIR v1 receipt", f"{len(raw)} bytes, COSE_Sign1, EdDSA"))
+    steps.append(VerificationStep("receipt.form", "Is an AIR v1 receipt", "{} bytes, COSE_Sign1, EdDSA", (len(raw),)))
     return receipt
 
 
@@ -75,13 +75,13 @@ def _signature(receipt: UnverifiedReceipt, key: VerifyingKey, steps: list[Verifi
         key.verify(receipt.signature, sig_structure(PROTECTED, receipt.payload))
     except SignatureRejected:
         _fail(2, ["SIG_FAILED"], steps)
-    steps.append(VerificationStep("receipt.signature", "Is signed by the receipt key", f"Ed25519 {key.raw.hex()}"))
+    steps.append(VerificationStep("receipt.signature", "Is signed by the receipt key", "Ed25519 {}", (key.raw,)))
 
 
 def _claims(receipt: UnverifiedReceipt, steps: list[VerificationStep]) -> ReceiptClaims:
     if failures := [*value_faults(receipt.values)]:
         _fail(3, failures, steps)
-    steps.append(VerificationStep("receipt.claims", "Has well-formed claims", f"{len(receipt.values)} claims"))
+    steps.append(VerificationStep("receipt.claims", "Has well-formed claims", "{} claims", (len(receipt.values),)))
     return claims_from(receipt.values)
 
 

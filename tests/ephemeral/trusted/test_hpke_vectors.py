@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyhpke import AEADId, CipherSuite, KDFId, KEMId, KEMKey, KEMKeyPair
 
-from ephemeral.trusted.handshake.hpke import setup_recipient, setup_sender
+from ephemeral.trusted.handshake.hpke import KemKey, setup_recipient, setup_sender
 from tests.support.vectors import vector_json
 
 BASE_MODE, CHACHA20POLY1305 = 0, 3
@@ -31,7 +31,7 @@ def test_rfc_9180_exports_agree_on_both_sides() -> None:
         info = bytes.fromhex(vector["info"])
         enc, sender = setup_sender(bytes.fromhex(vector["pkRm"]), info, private(vector["skEm"]))
         assert enc.hex() == vector["enc"]
-        receiver = setup_recipient(enc, private(vector["skRm"]), info)
+        receiver = setup_recipient(enc, KemKey.of(private(vector["skRm"])), info)
         for export in vector["exports"]:
             context, length = bytes.fromhex(export["exporter_context"]), export["L"]
             assert sender.export(context, length).hex() == export["exported_value"]
@@ -49,7 +49,7 @@ def test_pyhpke_comes_to_the_same_from_either_side(info: bytes, context: bytes, 
     exported = exporter.export(context, length)
     assert ours == theirs
     assert exported == sender.export(context, length) == receiver.export(context, length)
-    assert exported == setup_recipient(theirs, recipient, info).export(context, length)
+    assert exported == setup_recipient(theirs, KemKey.of(recipient), info).export(context, length)
 
 
 def test_each_set_up_has_a_fresh_key() -> None:
@@ -64,7 +64,7 @@ def test_keys_of_low_order_and_other_lengths_are_refused(key: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         setup_sender(key, b"")
     with pytest.raises(ValueError, match=r".*"):
-        setup_recipient(key, X25519PrivateKey.generate(), b"")
+        setup_recipient(key, KemKey.of(X25519PrivateKey.generate()), b"")
 
 
 def test_an_exporter_does_not_print_its_secret() -> None:
