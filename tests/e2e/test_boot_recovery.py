@@ -6,7 +6,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ephemeral.errors import KmsUnavailable, ObjectMissing, StorageError, StorageUnavailable
+from ephemeral.errors import KmsUnavailable, ObjectMissing, StorageUnavailable
 from ephemeral.trusted.attestation import parse_document
 from ephemeral.wire import AuditKind, BootConfig, BootContents, KmsDecryptRequest, ModelSource
 from ephemeral_enclave import fetch
@@ -76,28 +76,6 @@ async def test_store_that_stays_away_is_named_after_some_attempts(cloud: Cloud, 
     with pytest.raises(StorageUnavailable):
         await load(cloud, faulty.address)
     assert len(calls) == fetch.ATTEMPTS
-
-
-@pytest.mark.usefixtures("small_ranges")
-async def test_object_replaced_between_two_ranges_is_noticed(
-    cloud: Cloud, faulty: HostileServices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fetch, "RANGES_AHEAD", 0)
-    key = cloud.manifest.container.key
-    original = cloud.get(key)
-
-    def replace(name: str, data: bytes) -> bytes:
-        if name == key:
-            cloud.put(key, original[::-1])
-        return data
-
-    faulty.on_object = replace
-    try:
-        with pytest.raises(StorageError) as caught:
-            await load(cloud, faulty.address)
-    finally:
-        cloud.put(key, original)
-    assert caught.value.code == "STORAGE_CHANGED"
 
 
 async def test_kms_that_was_away_is_asked_again_with_another_key(cloud: Cloud, faulty: HostileServices) -> None:

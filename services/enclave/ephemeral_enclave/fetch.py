@@ -16,18 +16,27 @@ _PAUSE_SECONDS: Final = 0.2
 Pieces = list[bytes]
 
 
-async def fetch_object(host: HostClient, key: str, size: int) -> AsyncGenerator[Pieces, None]:
-    """Yield an object's `size` bytes in order, range by range, each in pieces of at most 1 MiB.
-
-    While one range is verified and decrypted, the next ones are on their way. All are of the version that the first
-    answer named, so that an object replaced in between is never half of what comes out.
+async def find_object(host: HostClient, key: str, size: int) -> str:
+    """Return the ETag of an object that has `size` bytes.
 
     Raises:
-        StorageError: missing, forbidden, of another size, changed in between, or not delivered after some attempts.
+        StorageError: missing, forbidden, not delivered after some attempts, or STORAGE_SIZE.
     """
     found, etag = await host.head(key)
     if found != size:
         raise StorageError(f"{key} has {found} bytes, the manifest says {size}", code="STORAGE_SIZE")
+    return etag
+
+
+async def fetch_object(host: HostClient, key: str, size: int, etag: str) -> AsyncGenerator[Pieces, None]:
+    """Yield an object's `size` bytes in order, range by range, each in pieces of at most 1 MiB.
+
+    While one range is verified and decrypted, the next ones are on their way. All are of the version with this ETag, so
+    that an object replaced in between is never half of what comes out.
+
+    Raises:
+        StorageError: missing, forbidden, changed in between, or not delivered after some attempts.
+    """
     pending: deque[asyncio.Task[Pieces]] = deque()
     try:
         for offset in range(0, size, RANGE_BYTES):
@@ -40,6 +49,7 @@ async def fetch_object(host: HostClient, key: str, size: int) -> AsyncGenerator[
     finally:
         for task in pending:
             task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)  # what they hold is let go before this returns
 
 
 async def _fetch_range(host: HostClient, key: str, offset: int, length: int, etag: str) -> Pieces:

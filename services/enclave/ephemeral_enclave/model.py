@@ -13,7 +13,7 @@ from ephemeral.trusted.secrets import SecretBytes
 from ephemeral.wire import ModelSource, ServedModel
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.engine import Engine
-from ephemeral_enclave.fetch import Pieces, fetch_object
+from ephemeral_enclave.fetch import Pieces, fetch_object, find_object
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import SecurityModule
 from ephemeral_enclave.release import RecipientKeys, release_data_key
@@ -108,12 +108,14 @@ async def fetch_plaintext(
     if manifest.plaintext_size > MAX_MODEL_BYTES:
         text = f"the model has {manifest.plaintext_size} bytes, at most {MAX_MODEL_BYTES} are loaded"
         raise ModelFormatError(text, code="MODEL_TOO_LARGE")
-    opener = ContainerOpener(manifest.container, manifest.plaintext_size, data_key)
+    container = manifest.container
     with report.stage("fetch", manifest.model_id) as fetching:
-        fetching.bytes = manifest.container.size
+        fetching.bytes = container.size
+        etag = await find_object(host, container.key, container.size)
+        opener = ContainerOpener(container, manifest.plaintext_size, data_key)
         # Decryption runs in a thread while the next ranges are on their way: its time is part of the stage above.
         decrypting = Stage("decrypt", manifest.model_id, bytes=manifest.plaintext_size)
-        async with aclosing(fetch_object(host, manifest.container.key, manifest.container.size)) as ranges:
+        async with aclosing(fetch_object(host, container.key, container.size, etag)) as ranges:
             async for pieces in ranges:
                 with timed(decrypting):
                     await asyncio.to_thread(_push, opener, pieces)

@@ -1,11 +1,14 @@
 """An upload that is cut goes on where it stopped: same ciphertext, same data key, only the parts that S3 lacks."""
 
 import fcntl
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -21,10 +24,47 @@ from ephemeralml.publishing.release import PublishedModel
 from tests.client.test_cli import run
 from tests.support.bert_folder import bert_files, write_files
 from tests.support.publishing_account import BUCKET, Account
-from tests.support.s3_gate import S3Gate
+from tests.support.s3_front import Answered, Asked, Fault, S3Front
 from tests.support.simulated_kms import MODEL_ID
 
 PARTS = [1, 2, 3, 4]  # of 8 MiB, the last one shorter
+
+
+class PartGate:
+    """Carries some parts of an upload to S3; others are cut off, or held until the client goes."""
+
+    def __init__(self, front: S3Front) -> None:
+        self.url = front.url
+        self.sent: list[int] = []  # numbers of the parts that S3 took
+        self.enough = threading.Event()
+        self._most: int | None = None
+        self._admitted = itertools.count(1)
+        self._beyond = Fault(resets=True)
+        front.fault, front.seen = self._fault, self._seen
+
+    def close_after(self, most: int | None, *, holding: bool = False) -> None:
+        """Carry `most` more parts, None: all; forget what was sent."""
+        self.sent.clear()
+        self.enough.clear()
+        self._most, self._admitted = most, itertools.count(1)
+        self._beyond = Fault(hangs=holding, resets=not holding)
+
+    def _fault(self, asked: Asked) -> Fault | None:
+        if self._most is None or part_number(asked) is None or next(self._admitted) <= self._most:
+            return None
+        return self._beyond
+
+    def _seen(self, asked: Asked, answered: Answered) -> None:
+        number = part_number(asked)
+        if number is not None and answered.status == 200:
+            self.sent.append(number)
+            if len(self.sent) == self._most:
+                self.enough.set()
+
+
+def part_number(asked: Asked) -> int | None:
+    found = re.search(r"[?&]partNumber=(\d+)", asked.path) if asked.command == "PUT" else None
+    return int(found[1]) if found else None
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +78,16 @@ def large(account: Account, folder: Path) -> Account:
 
 
 @pytest.fixture
-def gate(account: Account) -> Iterator[S3Gate]:
-    with S3Gate(account.s3_url).running() as running:
-        yield running
+def gate(account: Account) -> Iterator[PartGate]:
+    with S3Front(account.s3_url).running() as front:
+        yield PartGate(front)
 
 
-def published(account: Account, gate: S3Gate, work: Path) -> PublishedModel:
+def published(account: Account, gate: PartGate, work: Path) -> PublishedModel:
     return account.publish(s3=account.s3_at(gate.url), work=work)
 
 
-def cut_after(parts: int, account: Account, gate: S3Gate, work: Path) -> None:
+def cut_after(parts: int, account: Account, gate: PartGate, work: Path) -> None:
     gate.close_after(parts)
     with pytest.raises(StorageUnavailable, match="goes on where this one stopped"):
         published(account, gate, work)
@@ -60,7 +100,7 @@ def require_whole(account: Account, model: PublishedModel) -> None:
 
 
 def test_killed_command_goes_on_with_the_parts_that_s3_has(
-    large: Account, gate: S3Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: Account, gate: PartGate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = tmp_path / "publisher.pem"
     create_signing_key(key)
@@ -91,7 +131,7 @@ def test_killed_command_goes_on_with_the_parts_that_s3_has(
     assert left == []
 
 
-def test_progress_of_the_second_run_begins_with_what_is_there(large: Account, gate: S3Gate, tmp_path: Path) -> None:
+def test_progress_of_the_second_run_begins_with_what_is_there(large: Account, gate: PartGate, tmp_path: Path) -> None:
     cut_after(3, large, gate, tmp_path / "work")
     pieces: list[int] = []
     model = large.publish(s3=large.s3_at(gate.url), work=tmp_path / "work", progress=pieces.append)
@@ -100,7 +140,7 @@ def test_progress_of_the_second_run_begins_with_what_is_there(large: Account, ga
     require_whole(large, model)
 
 
-def test_part_that_somebody_replaced_meanwhile_is_sent_again(large: Account, gate: S3Gate, tmp_path: Path) -> None:
+def test_part_that_somebody_replaced_meanwhile_is_sent_again(large: Account, gate: PartGate, tmp_path: Path) -> None:
     work = tmp_path / "work"
     cut_after(2, large, gate, work)
     upload = json.loads((work / "upload.json").read_text())
@@ -114,7 +154,7 @@ def test_part_that_somebody_replaced_meanwhile_is_sent_again(large: Account, gat
 
 
 def test_upload_that_s3_forgot_begins_anew_under_the_same_data_key(
-    large: Account, gate: S3Gate, tmp_path: Path
+    large: Account, gate: PartGate, tmp_path: Path
 ) -> None:
     before, work = large.data_keys(), tmp_path / "work"
     cut_after(2, large, gate, work)
@@ -128,7 +168,7 @@ def test_upload_that_s3_forgot_begins_anew_under_the_same_data_key(
 
 @pytest.mark.parametrize("name", ["container.bin", "draft.json"])
 def test_ciphertext_that_was_damaged_on_disk_is_never_uploaded(
-    large: Account, gate: S3Gate, tmp_path: Path, name: str
+    large: Account, gate: PartGate, tmp_path: Path, name: str
 ) -> None:
     work = tmp_path / "work"
     cut_after(2, large, gate, work)
@@ -140,7 +180,7 @@ def test_ciphertext_that_was_damaged_on_disk_is_never_uploaded(
 
 
 def test_journal_that_cannot_be_read_costs_an_upload_and_nothing_else(
-    large: Account, gate: S3Gate, tmp_path: Path
+    large: Account, gate: PartGate, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
     cut_after(2, large, gate, work)
@@ -149,7 +189,7 @@ def test_journal_that_cannot_be_read_costs_an_upload_and_nothing_else(
     assert sorted(gate.sent) == PARTS
 
 
-def test_the_key_given_last_signs_what_was_sealed_before(large: Account, gate: S3Gate, tmp_path: Path) -> None:
+def test_the_key_given_last_signs_what_was_sealed_before(large: Account, gate: PartGate, tmp_path: Path) -> None:
     work = tmp_path / "work"
     cut_after(2, large, gate, work)
     other = replace(large, publisher=SigningKey.generate())
