@@ -7,33 +7,55 @@ import weakref
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ephemeral.errors import Overloaded, RequestRefused
-from ephemeral_enclave.batcher import SLICE_CHARACTERS, SLICE_TEXTS, Batcher, Computed
-from ephemeral_enclave.engine import Embedded
+from ephemeral_enclave.batcher import Batcher, Computed
+from ephemeral_enclave.engine import Embedded, Tokens
 from tests.support.invariants import tally
+
+POISON, NAN = 666, 777
 
 
 class GatedEngine:
-    """An engine that waits to be let go, and fails on request."""
+    """An engine that waits to be let go, and fails on request: a text's tokens are its characters."""
 
     dimension = 1
+    longest = 256
 
     def __init__(self) -> None:
         self.gate = threading.Event()
-        self.done: list[str] = []
+        self.begun = threading.Event()
+        self.batches: list[list[str]] = []
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
-        self.gate.wait(30)
-        if texts[0] == "poison":
-            raise RequestRefused("poison", code="ENGINE")
-        self.done.append(texts[0])
-        return Embedded(np.ones((len(texts), 1), np.float32), len(texts))
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        if "\ud800" in texts:
+            raise RequestRefused("not Unicode", code="ENGINE")
+        return [[ord(letter) for letter in text[: self.longest]] for text in texts]
+
+    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+        self.begun.set()
+        self.gate.wait(60)
+        if any(POISON in row for row in rows):
+            raise RuntimeError("poison")
+        self.batches.append(["".join(map(chr, row)) for row in rows])
+        return np.array([[np.nan if NAN in row else sum(row)] for row in rows], np.float32)
+
+    @property
+    def done(self) -> list[str]:
+        return [text for batch in self.batches for text in batch]
 
 
 def started(batcher: Batcher, engine: GatedEngine, text: str, session: object = None) -> "asyncio.Task[Computed]":
     return asyncio.create_task(batcher.submit(engine, [text], session or text))
+
+
+async def behind_the_first(batcher: Batcher, engine: GatedEngine, waiting: int = 0) -> None:
+    """Wait until the engine has begun its first batch, and so many jobs are in line behind it."""
+    await asyncio.to_thread(engine.begun.wait, 60)
+    while sum(map(len, batcher._turns._queues.values())) < waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
 
 
 async def test_jobs_run_in_order_of_admission() -> None:
@@ -82,46 +104,58 @@ async def test_one_session_takes_only_its_share_of_the_queue() -> None:
     batcher.close()
 
 
-async def test_long_job_lets_others_have_their_turn_between_its_slices() -> None:
+async def test_long_job_lets_others_have_their_turn() -> None:
     engine, batcher = GatedEngine(), Batcher(8)
-    long = asyncio.create_task(batcher.submit(engine, ["long"] * (3 * SLICE_TEXTS), "long"))
-    await asyncio.sleep(0.05)
+    long = asyncio.create_task(batcher.submit(engine, ["l" * 256] * 32, "long"))
+    await behind_the_first(batcher, engine)
     short = started(batcher, engine, "short")
-    await asyncio.sleep(0)
+    await behind_the_first(batcher, engine, waiting=2)
     engine.gate.set()
     computed, _ = await asyncio.gather(long, short)
-    assert engine.done == ["long", "short", "long", "long"]
-    assert computed.result.vectors.shape == (3 * SLICE_TEXTS, 1)
-    assert computed.result.tokens == 3 * SLICE_TEXTS
+    assert [len(batch) for batch in engine.batches[:2]] == [2, 3]
+    assert engine.batches[1][-1] == "short"
+    assert computed.result.vectors.shape == (32, 1)
+    assert computed.result.tokens == 32 * 256
     batcher.close()
 
 
-async def test_slices_are_bounded_by_characters() -> None:
-    engine, batcher = GatedEngine(), Batcher(8)
+async def test_vectors_come_back_to_their_texts_from_whichever_batch() -> None:
+    engine, batcher = GatedEngine(), Batcher(32)
     engine.gate.set()
-    await batcher.submit(engine, ["x" * SLICE_CHARACTERS] * 3 + ["y"], "s")
-    assert len(engine.done) == 3 + 1
+    requests = [[chr(97 + (at * 7 + n) % 26) * (1 + (at * n) % 200) for n in range(20)] for at in range(12)]
+    answers = await asyncio.gather(*(batcher.submit(engine, texts, at % 5) for at, texts in enumerate(requests)))
+    for texts, answer in zip(requests, answers, strict=True):
+        assert answer.result.vectors[:, 0].tolist() == [sum(map(ord, text)) for text in texts]
+    assert len(engine.batches) < sum(map(len, requests)) / 2
     batcher.close()
 
 
-async def test_poison_fails_alone() -> None:
+async def test_poison_at_every_place_fails_alone_and_its_batch_mates_get_their_solo_answers() -> None:
     with tally("INV-12") as tried:
         for place in range(8):
-            engine, batcher = GatedEngine(), Batcher(8)
-            engine.gate.set()
-            texts = ["poison" if at == place else f"sound {at}" for at in range(8)]
-            tried.case()
-            jobs = (batcher.submit(engine, [text], text) for text in texts)
-            results = await asyncio.gather(*jobs, return_exceptions=True)
-            assert [isinstance(result, RequestRefused) for result in results] == [at == place for at in range(8)]
-            batcher.close()
+            for poison, refusal in (
+                (chr(POISON), RuntimeError),
+                (chr(NAN), RequestRefused),
+                ("\ud800", RequestRefused),
+            ):
+                engine, batcher = GatedEngine(), Batcher(8)
+                engine.gate.set()
+                texts = [poison if at == place else f"sound {at}" for at in range(8)]
+                tried.case()
+                jobs = (batcher.submit(engine, [text], text) for text in texts)
+                results = await asyncio.gather(*jobs, return_exceptions=True)
+                assert isinstance(results.pop(place), refusal)
+                del texts[place]
+                assert [result.result.vectors[0, 0] for result in results] == [sum(map(ord, text)) for text in texts]
+                batcher.close()
 
 
 async def test_cancelled_caller_frees_its_place_and_is_not_computed() -> None:
     engine, batcher = GatedEngine(), Batcher(2)
     running = started(batcher, engine, "running")
+    await behind_the_first(batcher, engine)
     waiting = started(batcher, engine, "waiting")
-    await asyncio.sleep(0.05)
+    await behind_the_first(batcher, engine, waiting=1)
     waiting.cancel()
     await asyncio.sleep(0)
     third = started(batcher, engine, "third")
@@ -132,22 +166,22 @@ async def test_cancelled_caller_frees_its_place_and_is_not_computed() -> None:
     batcher.close()
 
 
-async def test_caller_that_leaves_in_the_middle_costs_one_slice() -> None:
+async def test_caller_that_leaves_in_the_middle_costs_one_batch() -> None:
     engine, batcher = GatedEngine(), Batcher(4)
-    leaving = asyncio.create_task(batcher.submit(engine, ["leaving"] * (10 * SLICE_TEXTS), "leaving"))
-    await asyncio.sleep(0.05)
+    leaving = asyncio.create_task(batcher.submit(engine, ["l" * 256] * 32, "leaving"))
+    await behind_the_first(batcher, engine)
     leaving.cancel()
     await asyncio.sleep(0)
     engine.gate.set()
     await batcher.submit(engine, ["next"], "next")
-    assert engine.done == ["leaving", "next"]
+    assert [len(batch) for batch in engine.batches] == [2, 1]
     batcher.close()
 
 
 async def test_abandoned_jobs_hold_no_memory_behind_a_running_one() -> None:
     engine, batcher = GatedEngine(), Batcher(8)
     running = started(batcher, engine, "running")
-    await asyncio.sleep(0.05)
+    await behind_the_first(batcher, engine)
     kept = []
     for number in range(100):
         text = Text(f"abandoned {number}")
@@ -158,6 +192,7 @@ async def test_abandoned_jobs_hold_no_memory_behind_a_running_one() -> None:
         job.cancel()
         await asyncio.gather(job, return_exceptions=True)
         del job
+    await asyncio.wrap_future(batcher._tokenizer.submit(int))  # whatever was in the thread is done
     gc.collect()  # once: in a process this large a hundred collections outlast the gate
     assert not engine.done
     assert [reference() for reference in kept] == [None] * 100
@@ -175,4 +210,4 @@ class Text(str):
 def test_results_do_not_print() -> None:
     embedded = Embedded(np.ones((1, 1), np.float32), 1)
     assert "1." not in repr(embedded)
-    assert "1." not in repr(Computed(embedded, 0, 0))
+    assert "1." not in repr(Computed(embedded, 0, 0, 0))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from ephemeralml.publishing.bert import BertConfig
+from ephemeral.bert import BertConfig
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert",

@@ -12,7 +12,7 @@ from pyhpke import AEADId, CipherSuite, KDFId, KEMId, KEMKey, KEMKeyPair
 
 from ephemeral.protocol import LABEL_C2S, LABEL_S2C, LABEL_SESSION_ID
 from ephemeral.trusted.policy import TrustPolicy
-from ephemeral_enclave.sentence_transformer import fingerprint
+from ephemeral_enclave.engines import fingerprint
 from ephemeralml import verify_bundle
 from tests.vectors import authority, evidence_cases, generate, independent, independent_documents, independent_evidence
 from tests.vectors.cases import VectorFile, plain

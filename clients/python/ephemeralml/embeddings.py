@@ -20,7 +20,8 @@ class Embeddings:
         messages: the exact plaintext messages whose hashes the receipt holds.
         model_id: the model that answered.
         tokens: tokens computed, special tokens included, after truncation.
-        queue_us: time the enclave waited for its engine, microseconds.
+        tokenize_us: time the enclave took to make tokens of the texts, microseconds.
+        queue_us: time they waited for its engine, microseconds.
         compute_us: time the engine computed, microseconds.
     """
 
@@ -30,5 +31,6 @@ class Embeddings:
     messages: Messages
     model_id: str
     tokens: int
+    tokenize_us: int
     queue_us: int
     compute_us: int

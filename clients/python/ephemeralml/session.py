@@ -74,6 +74,7 @@ class PendingEmbed:
             messages=Messages(self._message, response.result),
             model_id=self._model.model_id,
             tokens=int(embed.tokens),
+            tokenize_us=int(result.timings.tokenize_us),
             queue_us=int(result.timings.queue_us),
             compute_us=int(result.timings.compute_us),
         )

@@ -402,16 +402,20 @@ class Timings(google.protobuf.message.Message):
 
     QUEUE_US_FIELD_NUMBER: builtins.int
     COMPUTE_US_FIELD_NUMBER: builtins.int
+    TOKENIZE_US_FIELD_NUMBER: builtins.int
     queue_us: builtins.int
-    """Waiting for the engine, microseconds. Zone: sealed."""
+    """Waiting for the engine's turn, microseconds. Zone: sealed."""
     compute_us: builtins.int
-    """Computing, microseconds. Zone: sealed."""
+    """Computing, of all batches that had a part of it, microseconds. Zone: sealed."""
+    tokenize_us: builtins.int
+    """Making tokens of the texts, waiting for the tokenizer included, microseconds. Zone: sealed."""
     def __init__(
         self,
         *,
         queue_us: builtins.int = ...,
         compute_us: builtins.int = ...,
+        tokenize_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["compute_us", b"compute_us", "queue_us", b"queue_us"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compute_us", b"compute_us", "queue_us", b"queue_us", "tokenize_us", b"tokenize_us"]) -> None: ...
 
 global___Timings = Timings

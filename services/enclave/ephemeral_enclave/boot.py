@@ -24,9 +24,9 @@ from ephemeral.trusted.attestation import SessionBinding, build_digest
 from ephemeral.trusted.handshake import Identity
 from ephemeral.trusted.manifest import model_set_digest
 from ephemeral.wire import AuditKind, BootContents, BuildInfo, ModelSource, SessionLimits
-from ephemeral_enclave import sentence_transformer
 from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.config import EnclaveConfig
+from ephemeral_enclave.engines import fingerprint
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.keys import EnclaveKeys
 from ephemeral_enclave.measurement import SelfMeasurement, measure
@@ -98,7 +98,7 @@ def build_info(config: EnclaveConfig) -> BuildInfo:
     return BuildInfo(
         protocol_version=version("ephemeralml-protocol"),
         enclave_version=version("ephemeralml-enclave"),
-        libraries=sentence_transformer.fingerprint(),
+        libraries=fingerprint(),
         configuration=config.digest,
     )
 

@@ -7,6 +7,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+Tokens = Sequence[int]
+"""The token ids of one text, truncated, with its special tokens and without padding."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)  # vectors are plaintext: they do not print
 class Embedded:
@@ -17,13 +20,21 @@ class Embedded:
 
 
 class Engine(Protocol):
-    """A loaded model."""
+    """A loaded model. Tokenizing and computing are apart: texts of several callers are computed together."""
 
     dimension: int
+    longest: int  # tokens of one text after truncation
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
-        """Compute one vector per text.
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of each text; may run in another thread than `compute`.
 
         Raises:
-            RequestRefused: the engine cannot take this input; other inputs are not affected.
+            RequestRefused: a text cannot be read; texts of other calls are not affected.
+        """
+
+    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+        """Return one vector per row, float32[n, dimension]; a row without an answer is not finite.
+
+        Raises:
+            RequestRefused: the rows cannot be computed, or one of them cannot.
         """

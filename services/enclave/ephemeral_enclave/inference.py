@@ -125,7 +125,7 @@ def _result(computed: Computed) -> InferenceResult:
         values=vectors.astype("<f4", copy=False).tobytes(),
         tokens=computed.result.tokens,
     )
-    timings = Timings(queue_us=computed.queue_us, compute_us=computed.compute_us)
+    timings = Timings(tokenize_us=computed.tokenize_us, queue_us=computed.queue_us, compute_us=computed.compute_us)
     return InferenceResult(salt=secrets.token_bytes(SALT_BYTES), embed=embedded, timings=timings)
 
 

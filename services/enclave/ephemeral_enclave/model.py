@@ -13,12 +13,12 @@ from ephemeral.trusted.secrets import SecretBytes
 from ephemeral.wire import ModelSource, ServedModel
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.engine import Engine
+from ephemeral_enclave.engines import build_engine, precision
 from ephemeral_enclave.fetch import Pieces, fetch_object, find_object
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.nsm import SecurityModule
 from ephemeral_enclave.release import RecipientKeys, release_data_key
 from ephemeral_enclave.report import Stage, StartupReport, timed
-from ephemeral_enclave.sentence_transformer import ARCHITECTURE, SentenceTransformerEngine
 
 MAX_MODEL_BYTES: Final = 16 * 1024**3
 
@@ -60,16 +60,14 @@ async def load_model(
     model_id, keys = source.model_id, keys or RecipientKeys(1)
     with report.stage("manifest", model_id):
         verified = await fetch_manifest(source, config, host)  # 1
-    if verified.manifest.architecture != ARCHITECTURE:
-        text = f"architecture {verified.manifest.architecture!r} is not supported"
-        raise ModelFormatError(text, code="ARCHITECTURE_UNSUPPORTED")
+    dtype = precision(verified.manifest.architecture)
     with report.stage("kms", model_id):
         data_key = await release_data_key(verified, module, host, keys)  # 2
     with data_key:
         plaintext = await fetch_plaintext(verified, data_key, host, report)  # 3
     with report.stage("load", model_id):
         files = split_files(plaintext, verified.manifest.files)
-        return LoadedModel(verified, SentenceTransformerEngine.from_files(files))  # 4
+        return LoadedModel(verified, build_engine(files, dtype))  # 4
 
 
 async def fetch_manifest(source: ModelSource, config: EnclaveConfig, host: HostClient) -> VerifiedManifest:

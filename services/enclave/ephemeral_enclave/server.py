@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc.aio
+import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ephemeral import rpc, wire
@@ -43,6 +44,8 @@ def run(config_path: Path, module: SecurityModule, *, extend: Extend | None = No
         config = EnclaveConfig.load(config_path)
     except ConfigError as error:
         return _give_up(error, EXIT_CONFIG)
+    if config.limits.threads:
+        torch.set_num_threads(config.limits.threads)
     try:
         asyncio.run(_run(config, module, extend))
     except EphemeralError as error:

@@ -4,13 +4,14 @@ The format can hold regular expressions that never end, replacements that grow a
 models need is a short list; everything else is refused at load.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from tokenizers import Tokenizer
 
-from ephemeral.errors import ModelFormatError
+from ephemeral.errors import ModelFormatError, RequestRefused
+from ephemeral_enclave.engine import Tokens
 from ephemeral_enclave.strict_json import parse_object
 
 MAX_TOKENIZER_BYTES: Final = 8 * 1024 * 1024
@@ -51,3 +52,18 @@ def _build(raw: memoryview, longest: int) -> Tokenizer:
     tokenizer.no_padding()  # the file's own padding is to a fixed length, at 10x the work
     tokenizer.enable_truncation(longest)
     return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens]:
+    """Return the tokens of each text.
+
+    Raises:
+        RequestRefused: a text is not Unicode (a lone surrogate), or the tokenizer gave up on it.
+    """
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+    except BaseException as error:
+        # The library raises plain Exception, and its Rust panics are no Exception at all.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise RequestRefused("the tokenizer cannot read this input", code="ENGINE") from None

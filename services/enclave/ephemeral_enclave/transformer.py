@@ -7,6 +7,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
 
 from ephemeral.errors import ModelFormatError
+from ephemeral_enclave.weights import require_match
 
 _UNSTORED_BUFFERS: Final[Mapping[str, Callable[[torch.Size], torch.Tensor]]] = {
     "position_ids": lambda shape: torch.arange(shape[-1]).expand(shape),
@@ -52,22 +53,11 @@ def fill(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> None:
     Raises:
         ModelFormatError: a tensor is missing, of the wrong shape, not finite, or belongs to no layer.
     """
-    _require_match(model, tensors)
+    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
+    require_match(tensors, wanted, {name for name, _ in model.named_buffers()})
     parameters = {name: tensors[name].to(torch.float32) for name, _ in model.named_parameters()}
     model.load_state_dict(parameters, strict=False, assign=True)
     _rebuild_buffers(model)
-
-
-def _require_match(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> None:
-    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
-    buffers = {name for name, _ in model.named_buffers()}
-    for name, shape in wanted.items():
-        if name not in tensors or tensors[name].shape != shape or not tensors[name].is_floating_point():
-            raise ModelFormatError(f"tensor {name} is missing or of the wrong shape", code="TENSORS_MISMATCH")
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise ModelFormatError(f"tensor {name} is not finite", code="TENSORS_NOT_FINITE")
-    if stray := tensors.keys() - wanted.keys() - buffers:
-        raise ModelFormatError(f"tensor {min(stray)} belongs to no layer", code="TENSORS_MISMATCH")
 
 
 def _rebuild_buffers(model: PreTrainedModel) -> None:

@@ -5,6 +5,8 @@ that take most of a minute to parse, so header size and tensor count are capped 
 """
 
 import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import torch
@@ -52,6 +54,23 @@ def read_tensors(buffer: memoryview) -> dict[str, torch.Tensor]:
     if position != len(data):
         raise _malformed("bytes are left over after the last tensor")
     return {name: _tensor(data[start:end], dtype, shape) for name, dtype, shape, start, end in entries}
+
+
+def require_match(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, tuple[int, ...]], allowed: AbstractSet[str]
+) -> None:
+    """Hold tensors against the shapes that a model's configuration calls for; those `allowed` may be there besides.
+
+    Raises:
+        ModelFormatError: a tensor is missing, of the wrong shape, not finite, or belongs to no layer.
+    """
+    for name, shape in wanted.items():
+        if name not in tensors or tensors[name].shape != shape or not tensors[name].is_floating_point():
+            raise ModelFormatError(f"tensor {name} is missing or of the wrong shape", code="TENSORS_MISMATCH")
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise ModelFormatError(f"tensor {name} is not finite", code="TENSORS_NOT_FINITE")
+    if stray := tensors.keys() - wanted.keys() - allowed:
+        raise ModelFormatError(f"tensor {min(stray)} belongs to no layer", code="TENSORS_MISMATCH")
 
 
 def _entry(name: str, value: object) -> tuple[str, torch.dtype, tuple[int, ...], int, int]:

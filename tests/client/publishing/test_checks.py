@@ -12,6 +12,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from ephemeral.errors import ModelFormatError
+from ephemeral_enclave.engine import Engine
+from ephemeral_enclave.engines import build_engine
+from ephemeral_enclave.pipeline import read_pipeline
 from ephemeral_enclave.sentence_transformer import SentenceTransformerEngine
 from ephemeralml.publishing.checks import check_model, inspect_model
 from tests.support import minilm
@@ -226,8 +229,16 @@ def codes_here(folder: Path, files: Files) -> list[str]:
 
 
 def code_in_the_enclave(files: Files) -> str | None:
+    """Return why the enclave refuses; its two engines must agree, or which one is chosen would be a matter of luck."""
+    held = {name: memoryview(bytearray(raw)) for name, raw in files.items()}
+    code = code_of(lambda: build_engine(held))
+    assert code == code_of(lambda: SentenceTransformerEngine.from_files(held, read_pipeline(held)))
+    return code
+
+
+def code_of(build: Callable[[], Engine]) -> str | None:
     try:
-        SentenceTransformerEngine.from_files({name: memoryview(bytearray(raw)) for name, raw in files.items()})
+        build()
     except ModelFormatError as error:
         return error.code
     return None

@@ -90,6 +90,7 @@ def _json(answer: Embeddings) -> dict[str, object]:
         "dimension": int(answer.vectors.shape[1]),
         "embeddings": answer.vectors.tolist(),
         "tokens": answer.tokens,
+        "tokenize_us": answer.tokenize_us,
         "queue_us": answer.queue_us,
         "compute_us": answer.compute_us,
         "security_mode": answer.receipt.claims.security_mode,

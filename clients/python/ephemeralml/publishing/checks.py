@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ephemeral.bert import BUFFERS, BertConfig
 from ephemeral.errors import ModelFormatError
 from ephemeral.protocol import MAX_CHUNK_BYTES
 from ephemeral.trusted.artifact import container_size
-from ephemeralml.publishing.bert import BUFFERS, BertConfig
 from ephemeralml.publishing.folder import PackedFile, left_out, pack_folder
 from ephemeralml.publishing.pipeline import check_pipeline
 from ephemeralml.publishing.safetensors import Tensor, read_header, require_finite

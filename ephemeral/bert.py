@@ -1,7 +1,4 @@
-"""BERT's config.json, and the tensors it calls for by name and shape.
-
-The enclave builds the architecture to know them; here they are written out, and a test compares the two.
-"""
+"""BERT's config.json, and the tensors it calls for by name and shape: the publisher and the enclave read it alike."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,14 +27,14 @@ _MOST: Final[Mapping[str, int]] = {
 _ACTIVATIONS: Final = frozenset({"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"})
 _NUMBERS: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps")
 _NOT_OF_AN_ENCODER: Final = ("is_decoder", "add_cross_attention")
-# Stored by some versions of transformers; the enclave computes them anew.
+# Stored by some versions of transformers; they hold nothing that is not known without them.
 BUFFERS: Final = frozenset({"embeddings.position_ids", "embeddings.token_type_ids"})
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BertConfig:
-    """The sizes of a BERT encoder."""
+    """What a BERT encoder computes: its sizes, its activation, and what keeps its layer norms from dividing by zero."""
 
     vocab_size: int
     hidden_size: int
@@ -46,6 +43,8 @@ class BertConfig:
     intermediate_size: int
     max_position_embeddings: int
     type_vocab_size: int
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
 
     @classmethod
     def parse(cls, config: Mapping[str, object]) -> Self:
@@ -60,11 +59,12 @@ class BertConfig:
         if kind != "bert":
             text = f"model_type {str(kind)[:40]!r} is not supported: only bert is"
             raise ModelFormatError(text, code="ARCHITECTURE_UNSUPPORTED")
-        parsed = cls(**{name: _size(config, name) for name in _DEFAULT})
-        if parsed.hidden_size % parsed.num_attention_heads:
+        sizes = {name: _size(config, name) for name in _DEFAULT}
+        if sizes["hidden_size"] % sizes["num_attention_heads"]:
             raise _malformed("hidden_size is not a multiple of num_attention_heads")
-        _check_rest(config, parsed.vocab_size)
-        return parsed
+        _check_rest(config, sizes["vocab_size"])
+        activation, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", 1e-12)
+        return cls(**sizes, hidden_act=str(activation), layer_norm_eps=float(str(epsilon)))
 
     def tensors(self) -> dict[str, Shape]:
         """Return the shape of every parameter by name."""
