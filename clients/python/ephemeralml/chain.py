@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 
 from ephemeral.errors import EvidenceError
@@ -25,6 +26,7 @@ from ephemeralml.evidence import (
     take_receipt,
 )
 from ephemeralml.examination import Examination
+from ephemeralml.replay import REPLAY, find_engine, take_replay
 from ephemeralml.report import Report
 
 _CONFIGURATION: Final = "enclave-config sha256:"
@@ -55,7 +57,12 @@ class VerifiedBundle:
 
 
 def verify_bundle(
-    raw: bytes, trust: TrustPolicy, *, other_policy: bool = False, now: datetime | None = None
+    raw: bytes,
+    trust: TrustPolicy,
+    *,
+    other_policy: bool = False,
+    replay: Path | None = None,
+    now: datetime | None = None,
 ) -> VerifiedBundle:
     """Verify a bundle under a policy, at its document's own time.
 
@@ -65,17 +72,20 @@ def verify_bundle(
     4. the manifest is the one whose digest the receipt names; a publisher signed it, if the policy names publishers
     5. the models and the build stated are those the document attests; the receipt names that build's configuration
     6. the policy accepts the model, and is the one under which the client accepted the enclave
+    7. if `replay` is the model's folder, the model gives this answer when it is computed again
 
     `other_policy` accepts that the bundle was made under another policy than `trust`: then that is a SKIP.
 
     Raises:
-        EvidenceError: step 1, 5, 6, or parts of different answers.
+        EvidenceError: step 1, 5, 6, 7, or parts of different answers.
         AttestationError: step 2, or the policy does not accept the model.
         ReceiptError: step 3.
         ManifestError: step 4.
         PolicyError: the policy had expired when the document was made.
+        ConfigError: step 7, and no engine is installed.
     """
-    exam = Examination("bundle at its document's own time", _PLAN)
+    engine = None if replay is None else find_engine()
+    exam = Examination("bundle at its document's own time", _PLAN if replay is None else (*_PLAN, *REPLAY))
     skip_nonce(exam)
     with exam.running():
         bundle = _parse(exam, raw)  # 1
@@ -87,6 +97,8 @@ def verify_bundle(
         _compare_attested(exam, bundle, enclave, receipt)  # 5
         take_model(exam, trust, *model_of(receipt.claims))  # 6
         _compare_policy(exam, bundle, trust, other_policy=other_policy)
+        if replay is not None and engine is not None:
+            take_replay(exam, manifest.manifest, bundle.messages, replay, engine)  # 7
     exam.facts |= claims_of(receipt.claims) | _facts(bundle)
     _prove(exam, enclave, receipt, manifest)
     return VerifiedBundle(bundle, enclave, receipt, manifest, exam.finish())

@@ -154,6 +154,14 @@ CHECKS: Final[Mapping[str, CheckText]] = {
     "build.digest": CheckText(
         "Engine build", "the versions stated are those that the enclave attested: libraries, engine, configuration.", ""
     ),
+    "replay.model": CheckText(
+        "Model of the replay", "what is computed again must be the very model that the receipt names.", _WITH_PLAINTEXT
+    ),
+    "replay.vectors": CheckText(
+        "Answer computed again",
+        "a receipt says what the enclave answered; computing it again shows that the model gives that answer.",
+        _WITH_PLAINTEXT,
+    ),
     "build.policy": CheckText(
         "Enclave's own policy", "the configuration the receipt names is the one that the attested build holds.", ""
     ),

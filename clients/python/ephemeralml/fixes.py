@@ -127,6 +127,13 @@ _FIXES: Final[Mapping[str, str]] = {
     ),
     "BUNDLE_MANIFEST": "its parts are not of one answer: do not rely on it.",
     "BUNDLE_MODEL_SET": "its parts are not of one answer: do not rely on it.",
+    "REPLAY_MODEL": "give --replay the folder that was published as this version of the model.",
+    "REPLAY_MESSAGES": "only answers with embeddings can be computed again.",
+    "REPLAY_REFUSED": "install the release of ephemeralml-enclave that the bundle names.",
+    "REPLAY_DIFFERENT": (
+        "the receipt holds, so nobody changed the answer on its way: the enclave computed something else. Compare the "
+        "versions that the bundle names with those installed here; if they are the same, do not rely on the answer."
+    ),
     "BUNDLE_BUILD": "its parts are not of one answer: do not rely on it.",
 }
 

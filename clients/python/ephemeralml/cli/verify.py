@@ -1,5 +1,6 @@
 """``ephemeralml verify attestation | receipt | manifest | bundle``: kept evidence, checked with nothing but files."""
 
+import dataclasses
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +9,7 @@ import click
 from ephemeral.protocol import MAX_DOCUMENT_BYTES, MAX_MANIFEST_BYTES, MAX_RECEIPT_BYTES
 from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
 from ephemeral.trusted.policy import TrustPolicy
-from ephemeralml.bundle import MAX_BUNDLE_BYTES
+from ephemeralml.bundle import MAX_BUNDLE_BYTES, Bundle
 from ephemeralml.chain import verify_bundle
 from ephemeralml.cli.evidence_file import read_evidence
 from ephemeralml.cli.options import JSON, trust_option
@@ -19,6 +20,12 @@ _FILE: Final = click.Path(path_type=Path)
 _MAX_NONCE: Final = 1024
 _OPTIONAL_TRUST: Final = click.option(
     "--trust", "-t", type=_FILE, metavar="FILE", help="Trust policy (TOML); without it, the AWS root alone."
+)
+_REPLAY: Final = click.option(
+    "--replay",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="MODEL_DIR",
+    help="Compute the answer again with this model; needs the texts in the bundle, and ephemeralml[replay].",
 )
 _NONCE: Final = click.option("--nonce", metavar="HEX", help="The nonce you chose; then it must be the one inside.")
 
@@ -63,32 +70,44 @@ def attestation(
 @verify.command()
 @click.argument("file", type=_FILE)
 @click.option("--document", "-d", type=_FILE, metavar="FILE", help="Its attestation document; needs --trust.")
+@click.option("--bundle", "-b", type=_FILE, metavar="FILE", help="The rest of its bundle; needs --trust.")
+@_REPLAY
 @_OPTIONAL_TRUST
 @click.option("--key", metavar="HEX", help="The receipt key, if you know it otherwise than from a document.")
 @_NONCE
-@click.option(
-    "--archive", is_flag=True, help="Changes nothing: a receipt's document is verified at its own time anyway."
+@click.option(  # so that it is right wherever old evidence is verified
+    "--archive",
+    is_flag=True,
+    expose_value=False,
+    help="Changes nothing: a receipt's document is verified at its own time anyway.",
 )
 @JSON
 def receipt(
     file: Path,
     document: Path | None,
+    bundle: Path | None,
+    replay: Path | None,
     trust: Path | None,
     key: str | None,
     nonce: str | None,
     *,
-    archive: bool,  # noqa: ARG001  # so that --archive is right wherever old evidence is verified
     as_json: bool,
 ) -> None:
     """Verify the receipt in FILE at its document's own time, without any network."""
-    if (key is None) == (document is None):
-        raise click.UsageError("give --document FILE and --trust FILE, or --key HEX: who signed it must be known")
-    if document is not None and trust is None:
-        raise click.UsageError("--document needs --trust FILE: without measurements nobody knows whose key signed it")
+    if [key, document, bundle].count(None) != 2:
+        text = "give --document FILE or --bundle FILE, with --trust FILE, or --key HEX: who signed it must be known"
+        raise click.UsageError(text)
+    if key is None and trust is None:
+        raise click.UsageError("that needs --trust FILE: without measurements nobody knows whose key signed it")
+    if replay is not None and bundle is None:
+        raise click.UsageError("--replay needs --bundle FILE, which holds the texts and the vectors")
     policy, wanted = _policy(trust), _nonce(nonce)
     raw = read_evidence(file, "the receipt", MAX_RECEIPT_BYTES)
     with reporting(as_json=as_json):
-        if document is None or policy is None:
+        if bundle is not None and policy is not None:
+            kept = Bundle.parse(read_evidence(bundle, "the bundle", MAX_BUNDLE_BYTES))
+            report = verify_bundle(dataclasses.replace(kept, receipt=raw).encode(), policy, replay=replay).report
+        elif document is None or policy is None:
             report = audit_receipt(raw, _key(key or ""), nonce=wanted)
         else:
             evidence = read_evidence(document, "the document", MAX_DOCUMENT_BYTES)
@@ -112,23 +131,27 @@ def manifest(file: Path, trust: Path | None, *, as_json: bool) -> None:
 @verify.command()
 @click.argument("file", type=_FILE)
 @trust_option
+@_REPLAY
 @click.option("--other-policy", is_flag=True, help="Accept that the client used another policy than --trust: a SKIP.")
 @click.option(
-    "--archive", is_flag=True, help="Changes nothing: a bundle is verified at its document's own time anyway."
+    "--archive",
+    is_flag=True,
+    expose_value=False,
+    help="Changes nothing: a bundle is verified at its document's own time anyway.",
 )
 def bundle(
     file: Path,
     trust: Path,
+    replay: Path | None,
     *,
     other_policy: bool,
-    archive: bool,  # noqa: ARG001  # as above
     as_json: bool,
 ) -> None:
     """Verify the bundle in FILE: the whole chain from a receipt to a pinned root."""
     policy = TrustPolicy.load(trust)
     raw = read_evidence(file, "the bundle", MAX_BUNDLE_BYTES)
     with reporting(as_json=as_json):
-        report = verify_bundle(raw, policy, other_policy=other_policy).report
+        report = verify_bundle(raw, policy, other_policy=other_policy, replay=replay).report
     show_report(report, as_json=as_json)
 
 
