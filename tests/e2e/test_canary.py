@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from safetensors.numpy import load_file
 
 from ephemeral.errors import RequestRefused
+from ephemeral.protocol import LABEL_CONTAINER
 from ephemeral.trusted.policy import TrustPolicy
 from ephemeral_devstack import stack as stack_module
 from ephemeral_devstack.memory import find_in_memory
@@ -98,8 +101,12 @@ def test_canary_is_nowhere_outside_client_and_enclave(watched: tuple[Stack, list
 @pytest.mark.slow
 def test_data_key_is_gone_from_the_enclave_once_it_serves(watched: tuple[Stack, list[bytes]]) -> None:
     stack, (data_key,) = watched
-    with tally("INV-9", 1):
-        assert not find_in_memory(stack.zones["enclave"].process.pid, [data_key])
+    with Client.connect(stack.address, trust=TrustPolicy.load(stack.trust)) as client:
+        container = client.describe().manifest.manifest.container
+    derived = HKDF(SHA256(), 32, container.container_id, LABEL_CONTAINER).derive(data_key)
+    with tally("INV-9", 2):
+        found = find_in_memory(stack.zones["enclave"].process.pid, [data_key, derived])
+        assert not {"data key" if secret == data_key else "container key" for secret in found}
 
 
 def files_of(stack: Stack) -> list[Path]:

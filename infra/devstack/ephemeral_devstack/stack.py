@@ -104,7 +104,7 @@ class Stack:
         measured = simulated_measurements(config)
         with self._stage("simulated security module"):
             root = self._start_security_module(measured)
-        self._start_enclave()
+        self._spawn_enclave()
         with self._stage("S3 and simulated KMS"):
             s3, kms = self._start_s3(), self._start_kms(root)
         with self._stage("models encrypted and published"):
@@ -124,7 +124,16 @@ class Stack:
     def _module_socket(self) -> tuple[str, str]:
         return "--socket", str(self._sockets / "nsm")
 
-    def _start_enclave(self) -> None:
+    def start_enclave(self) -> None:
+        """Start the enclave again after it was stopped; return when it serves.
+
+        Raises:
+            Unavailable: it did not become ready.
+        """
+        self._spawn_enclave()
+        self.zones["enclave"].ready(_SECONDS_TO_START)
+
+    def _spawn_enclave(self) -> None:
         """Start the enclave early: it loads its libraries while the others come up, then waits for the host."""
         config = ("--config", str(self.options.state / "enclave.toml"))
         self._zone("enclave", "ephemeral_devstack.enclave", *config, "--security-module", self._module_socket()[1])

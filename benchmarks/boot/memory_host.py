@@ -1,6 +1,6 @@
 """A host that serves one object from memory: the product's storage service, with memory where boto3's client is.
 
-`python -m benchmarks.memory_host FILE SOCKET` prints a line when it serves, and ends with its standard input.
+`python -m benchmarks.boot.memory_host FILE SOCKET` prints a line when it serves, and ends with its standard input.
 """
 
 import sys
