@@ -1,7 +1,7 @@
 """Looking for known bytes in another process, from outside: a scan from inside would copy what it looks for."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +11,17 @@ _WINDOW: Final = 16 * 1024 * 1024
 def find_in_memory(pid: int, needles: Iterable[bytes]) -> set[bytes]:
     """Return those `needles` that occur in any readable mapping of process `pid` (Linux, needs ptrace permission)."""
     wanted, found = set(needles), set[bytes]()
-    overlap = max(map(len, wanted), default=1) - 1
+    for window in mapped_windows(pid, overlap=max(map(len, wanted), default=1) - 1):
+        found |= {needle for needle in wanted if needle in window}
+    return found
+
+
+def mapped_windows(pid: int, *, overlap: int) -> Iterator[bytes]:
+    """Yield all readable memory of process `pid` in pieces; what is `overlap` bytes long lies whole in one of them."""
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for start, end in _mappings(pid):
             for at in range(start, end, _WINDOW):
-                window = _read(memory.fileno(), at, min(_WINDOW + overlap, end - at))
-                found |= {needle for needle in wanted if needle in window}
-    return found
+                yield _read(memory.fileno(), at, min(_WINDOW + overlap, end - at))
 
 
 def _mappings(pid: int) -> list[tuple[int, int]]:
