@@ -19,11 +19,11 @@ from benchmarks.boot.sealed import SealedModel
 from ephemeral.transport import Address
 from ephemeral.trusted.artifact import ContainerOpener, split_files
 from ephemeral_enclave.engine import Engine
+from ephemeral_enclave.engines import build_engine
 from ephemeral_enclave.fetch import fetch_object, find_object
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.model import fetch_plaintext
 from ephemeral_enclave.report import StartupReport
-from ephemeral_enclave.sentence_transformer import SentenceTransformerEngine
 
 _RESET_PEAK: Final = "5"  # proc(5), /proc/pid/clear_refs
 _KIB: Final = 1024
@@ -74,7 +74,7 @@ async def _load(sealed: SealedModel, host: HostClient) -> tuple[dict[str, float]
     fetched = time.perf_counter()
     files = split_files(plaintext, sealed.verified.manifest.files)
     hashed = time.perf_counter()
-    engine = SentenceTransformerEngine.from_files(files)
+    engine = build_engine(files)
     built = time.perf_counter()
     return {"fetch": fetched - begun, "hash": hashed - fetched, "build": built - hashed}, engine
 
