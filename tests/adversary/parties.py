@@ -10,6 +10,7 @@ from ephemeral_devstack.nsm import SimulatedNsm
 from ephemeral_enclave.sessions import Session, Sessions
 from tests.adversary.oracle import Channels
 from tests.adversary.tampering import other_spelling
+from tests.support.generations import empty_generation
 from tests.support.peers import Enclave, nonce_of
 
 OTHER_BUILD = {index: bytes([0x20 + index]) * 48 for index in range(3)}
@@ -65,11 +66,12 @@ class Server:
         self.enclave = enclave
         self.accepted = accepted  # whether the clients' policy accepts its build
         self.shared_document = enclave.document(None)
+        self.generation = empty_generation(enclave.identity)
         self.restart()
 
     def restart(self) -> None:
         """Lose every offer and session, as a process does."""
-        self.sessions = Sessions(self.enclave.identity, most_sessions=256, most_offers=256)
+        self.sessions = Sessions(most_sessions=256, most_offers=256)
         self.offers: dict[bytes, Offered] = {}
         self.live: dict[bytes, Channels] = {}
 
@@ -78,7 +80,7 @@ class Server:
         hello = parse_client_hello(client_hello)
         nonce = hello.nonce if hello.fresh_attestation else None
         document = self.enclave.document(nonce) if nonce is not None else self.shared_document
-        offer = self.sessions.offer(client_hello, document)
+        offer = self.sessions.offer(client_hello, document, self.generation)
         self.offers[offer.offer_id] = Offered(self, client_hello, offer.response)
         return offer.response, nonce
 
@@ -88,7 +90,9 @@ class Server:
         (outgoing, incoming), theirs = lanes(*parts), lanes(*parts)
         channels = Channels(parts[2])
         now = self.sessions._clock()
-        self.sessions._sessions[parts[2]] = Session(EnclaveChannel(*theirs), bytes(32), bytes(32), now, now)
+        self.sessions._sessions[parts[2]] = Session(
+            EnclaveChannel(*theirs), bytes(32), bytes(32), self.generation, now, now
+        )
         self.live[parts[2]] = channels
         return Line(ClientChannel(outgoing, incoming), channels)
 

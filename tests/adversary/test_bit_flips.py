@@ -16,6 +16,7 @@ from ephemeral.protocol import Method
 from ephemeral.trusted.handshake import Greeting, PendingSession, parse_client_hello
 from ephemeral.wire import HelloRequest, HelloResponse, OpenRequest, OpenResponse
 from ephemeral_enclave.sessions import Sessions
+from tests.support.generations import empty_generation
 from tests.support.invariants import tally
 from tests.support.peers import Enclave, now
 
@@ -31,10 +32,11 @@ class Recording:
 
     def __init__(self) -> None:
         self.enclave = Enclave()
+        self.generation = empty_generation(self.enclave.identity)
         self.greeting = Greeting(self.enclave.policy())
         self.hello = self.greeting.request
-        self.table = Sessions(self.enclave.identity, most_sessions=2**20, most_offers=2**20)
-        self.offer = self.table.offer(self.hello.client_hello, self.document(self.hello.client_hello))
+        self.table = Sessions(most_sessions=2**20, most_offers=2**20)
+        self.offer = self.table.offer(self.hello.client_hello, self.document(self.hello.client_hello), self.generation)
         self.answer = self.offer.response
         self.waiting = dict(self.table._offers)
         self.kem_key = self.offer._key
@@ -47,7 +49,7 @@ class Recording:
         return self.enclave.document(hello.nonce if hello.fresh_attestation else None)
 
     def after_hello(self, hello: HelloRequest) -> int:
-        answer = self.table.offer(hello.client_hello, self.document(hello.client_hello)).response
+        answer = self.table.offer(hello.client_hello, self.document(hello.client_hello), self.generation).response
         pending = self.greeting.verify(answer, now()).open()
         return send(pending, self.table.open(pending.request))
 

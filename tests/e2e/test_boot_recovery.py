@@ -99,9 +99,11 @@ class RecordingTrail(AuditTrail):
         super().__init__(host)
         self.kept: list[tuple[str, str, str]] = []
 
-    async def record(self, kind: "AuditKind.ValueType", *, reason: str = "", model_id: str = "") -> None:
+    async def record(
+        self, kind: "AuditKind.ValueType", *, reason: str = "", model_id: str = "", model_version: int = 0
+    ) -> None:
         self.kept.append((AuditKind.Name(kind), reason, model_id))
-        await super().record(kind, reason=reason, model_id=model_id)
+        await super().record(kind, reason=reason, model_id=model_id, model_version=model_version)
 
 
 async def test_model_that_may_not_load_leaves_the_others_serving(cloud: Cloud, faulty: HostileServices) -> None:
@@ -115,8 +117,8 @@ async def test_model_that_may_not_load_leaves_the_others_serving(cloud: Cloud, f
         async with serving(enclave, lambda server: ports.append(server.add_insecure_port("127.0.0.1:0"))):
             health = {name: await status(ports[0], name) for name in ("", f"models/{MODEL_ID}", "models/other")}
     assert health == {"": "SERVING", f"models/{MODEL_ID}": "SERVING", "models/other": "NOT_SERVING"}
-    assert list(enclave.models) == [MODEL_ID]
-    assert enclave.refused == {"other": "OBJECT_MISSING"}
+    assert list(enclave.generation.models) == [MODEL_ID]
+    assert enclave.generation.refused == {"other": "OBJECT_MISSING"}
     assert ("AUDIT_KIND_MODEL_FAILED", "OBJECT_MISSING", "other") in trail.kept
     assert trail.kept[-1] == ("AUDIT_KIND_SERVING", "", "")
 

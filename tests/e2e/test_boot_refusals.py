@@ -84,13 +84,13 @@ async def booted(cloud: Cloud, address: str) -> BootedEnclave:
 
 async def test_honest_boot_serves_what_was_published(cloud: Cloud) -> None:
     enclave = await booted(cloud, cloud.services)
-    engine = enclave.models[MODEL_ID].engine
+    engine = enclave.generation.models[MODEL_ID].engine
     ours = engine.compute(engine.tokenize(["one", "and another text"]))
     theirs = SentenceTransformer(str(cloud.folder), device="cpu").encode(["one", "and another text"])
     assert np.abs(ours - theirs).max() <= 1e-5
     assert enclave.measured.security_mode == "evaluation"
     assert (
-        enclave.boot_config_digest
+        enclave.generation.boot_config_digest
         == hashlib.sha256(BootContents(models=[cloud.source]).SerializeToString(deterministic=True)).digest()
     )
 

@@ -6,7 +6,8 @@ import pytest
 
 from ephemeral.errors import ConfigError
 from ephemeral.trusted.ed25519 import SigningKey
-from ephemeral_enclave.config import MAX_CONFIG_BYTES, EnclaveConfig
+from ephemeral_enclave.config import MAX_CONFIG_BYTES, EnclaveConfig, Intervals
+from ephemeral_enclave.quota import ModelLimits
 
 KEY = SigningKey.from_seed(b"\x01" * 32).verifying_key.raw.hex()
 GOOD = f"""
@@ -18,6 +19,9 @@ public_key = "{KEY}"
 [[models]]
 model_id = "m"
 minimum_version = 3
+queued_texts = 100
+[intervals]
+boot_config_seconds = 0
 [limits]
 sessions = 10
 """
@@ -27,7 +31,9 @@ def test_good_configuration_is_read() -> None:
     config = EnclaveConfig.parse(GOOD.encode())
     assert str(config.listen) == "vsock://any:5000"
     assert config.minimum_versions == {"m": 3}
+    assert config.quotas == {"m": ModelLimits(queued_requests=None, queued_texts=100)}
     assert config.limits.sessions == 10
+    assert config.intervals == Intervals(boot_config_seconds=0)
     assert [key.raw.hex() for key in config.publishers] == [KEY]
 
 
@@ -46,6 +52,8 @@ def test_digest_is_of_the_exact_bytes() -> None:
         ("sessions = 10", "sessions = true", "sessions"),
         ("minimum_version = 3", "", "minimum_version"),
         ("minimum_version = 3", "minimum_version = 3\nx = 1", "unknown key models"),
+        ("queued_texts = 100", "queued_texts = 0", r"models\[0\].queued_texts must be 1 or more"),
+        ("boot_config_seconds", "boot_config_secs", "unknown key intervals.boot_config_secs"),
         (f'public_key = "{KEY}"', "", "public_key"),
         (KEY, "00" * 32, "low order"),
         (KEY, "ff" * 32, "canonical"),

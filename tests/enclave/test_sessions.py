@@ -6,7 +6,9 @@ from ephemeral.errors import HandshakeRejected, Overloaded, SessionUnknown
 from ephemeral.protocol import OFFER_LIFETIME, SESSION_IDLE, SESSION_LIFETIME
 from ephemeral.trusted.handshake import Greeting, Offer
 from ephemeral.wire import OpenRequest
+from ephemeral_enclave.generation import Generation
 from ephemeral_enclave.sessions import Sessions
+from tests.support.generations import empty_generation
 from tests.support.peers import Enclave, nonce_of, now
 
 
@@ -29,25 +31,28 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def sessions(enclave: Enclave, clock: Clock) -> Sessions:
-    return Sessions(enclave.identity, most_sessions=3, most_offers=2, clock=clock)
+def sessions(clock: Clock) -> Sessions:
+    return Sessions(most_sessions=3, most_offers=2, clock=clock)
 
 
-def offer(sessions: Sessions, enclave: Enclave) -> tuple[Greeting, Offer]:
+def offer(sessions: Sessions, enclave: Enclave, generation: Generation | None = None) -> tuple[Greeting, Offer]:
     greeting = Greeting(enclave.policy())
-    return greeting, sessions.offer(greeting.request.client_hello, enclave.document(nonce_of(greeting)))
+    document = enclave.document(nonce_of(greeting))
+    return greeting, sessions.offer(
+        greeting.request.client_hello, document, generation or empty_generation(enclave.identity)
+    )
 
 
-def open_one(sessions: Sessions, enclave: Enclave) -> bytes:
-    greeting, offered = offer(sessions, enclave)
+def open_one(sessions: Sessions, enclave: Enclave, generation: Generation | None = None) -> bytes:
+    greeting, offered = offer(sessions, enclave, generation)
     pending = greeting.verify(offered.response, now()).open()
     answer = sessions.open(pending.request)
     pending.confirm(answer)
     return answer.finished.session_id
 
 
-def open_used(sessions: Sessions, enclave: Enclave) -> bytes:
-    session_id = open_one(sessions, enclave)
+def open_used(sessions: Sessions, enclave: Enclave, generation: Generation | None = None) -> bytes:
+    session_id = open_one(sessions, enclave, generation)
     sessions.touch(sessions.get(session_id))
     return session_id
 
@@ -162,3 +167,32 @@ def test_bad_encapsulated_key_spends_the_offer(sessions: Sessions, enclave: Encl
         sessions.open(OpenRequest(offer_id=request.offer_id, encapsulated_key=bytes(32)))
     with pytest.raises(HandshakeRejected):
         sessions.open(request)
+
+
+def test_sessions_of_a_replaced_model_set_end_one_after_the_other_and_no_others(
+    sessions: Sessions, enclave: Enclave, clock: Clock
+) -> None:
+    old, new = empty_generation(enclave.identity), empty_generation(enclave.identity)
+    replaced = [open_used(sessions, enclave, old) for _ in range(2)]
+    kept = open_used(sessions, enclave, new)
+    sessions.end(old, 10)
+    ends = {sessions.get(session_id).ends - clock.now for session_id in replaced}
+    assert len(ends) == 2
+    assert all(0 <= end <= 10 for end in ends)
+    clock.now += 10.1
+    for session_id in replaced:
+        with pytest.raises(SessionUnknown):
+            sessions.get(session_id)
+    assert sessions.get(kept)
+
+
+async def test_handshake_that_a_swap_overtook_is_told_to_begin_again(sessions: Sessions, enclave: Enclave) -> None:
+    old = empty_generation(enclave.identity)
+    greeting, offered = offer(sessions, enclave, old)
+    late = open_used(sessions, enclave, old)
+    sessions.end(old, 10)
+    await old.release()
+    with pytest.raises(SessionUnknown):
+        sessions.open(greeting.verify(offered.response, now()).open().request)
+    with pytest.raises(SessionUnknown):
+        sessions.get(late)

@@ -16,7 +16,7 @@ from ephemeral_host.audit import AuditLog, AuditService
 from tests.support.host_service import served
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-LOADED = AuditEvent(kind=AuditKind.AUDIT_KIND_MODEL_LOADED, time_ms=7, sequence=2, model_id="minilm")
+LOADED = AuditEvent(kind=AuditKind.AUDIT_KIND_MODEL_LOADED, time_ms=7, sequence=2, model_id="minilm", model_version=3)
 FAILED = AuditEvent(kind=AuditKind.AUDIT_KIND_BOOT_FAILED, time_ms=8, sequence=3, reason="KMS_ACCESS_DENIED")
 
 
@@ -35,8 +35,22 @@ def test_each_event_is_one_json_line_of_a_file_only_the_owner_reads(tmp_path: Pa
     assert publish(path, LOADED) == 1  # appended
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     common = {"received": "2026-01-02T12:00:00.000+00:00"}
-    loaded = {"kind": "MODEL_LOADED", "time_ms": 7, "sequence": 2, "reason": "", "model_id": "minilm"}
-    failed = {"kind": "BOOT_FAILED", "time_ms": 8, "sequence": 3, "reason": "KMS_ACCESS_DENIED", "model_id": ""}
+    loaded = {
+        "kind": "MODEL_LOADED",
+        "time_ms": 7,
+        "sequence": 2,
+        "reason": "",
+        "model_id": "minilm",
+        "model_version": 3,
+    }
+    failed = {
+        "kind": "BOOT_FAILED",
+        "time_ms": 8,
+        "sequence": 3,
+        "reason": "KMS_ACCESS_DENIED",
+        "model_id": "",
+        "model_version": 0,
+    }
     assert lines == [common | loaded, common | failed, common | loaded]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

@@ -1,5 +1,8 @@
 """A wrong setting is one line that names its variable; a right one is what the host prints."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ephemeral.errors import ConfigError
@@ -62,8 +65,38 @@ def test_a_wrong_value_is_one_line_that_names_its_variable(
 def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in GOOD:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match=r"^EPHEMERALML_S3_BUCKET is required; EPHEMERALML_MODELS is required$"):
+    says = r"^EPHEMERALML_S3_BUCKET is required; EPHEMERALML_MODELS_FILE: set either this or EPHEMERALML_MODELS$"
+    with pytest.raises(ConfigError, match=says):
         load()
+
+
+def test_models_come_from_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^EPHEMERALML_MODELS_FILE: set either this or EPHEMERALML_MODELS$"):
+        loaded(monkeypatch, MODELS_FILE=str(tmp_path / "models"))
+
+
+def test_models_file_has_one_model_per_line_and_is_read_when_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "models"
+    config = loaded(monkeypatch, MODELS="", MODELS_FILE=str(path))
+    for content in ("org/a=a/1\n# b is being prepared\n\n b=b/2 \n", "org/a=a/2"):
+        path.write_text(content)
+        expected = [line.strip() for line in content.splitlines() if "=" in line]
+        assert [f"{model.model_id}={model.manifest_key}" for model in config.sources()] == expected
+
+
+@pytest.mark.parametrize("content", [None, b"", b"# none", b"a", b"a=1\na=2", b"\xff=1", b"a=1\n" * 20_000])
+def test_wrong_models_file_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "models"
+    if content is not None:
+        path.write_bytes(content)
+    config = loaded(monkeypatch, MODELS="", MODELS_FILE=str(path))
+    with pytest.raises(ConfigError, match=re.escape(f"models file {path}")) as caught:
+        config.sources()
+    assert "\n" not in caught.value.detail
 
 
 def test_the_printed_configuration_sets_up_an_equal_host_and_shows_no_credential(

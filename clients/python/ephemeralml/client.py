@@ -225,7 +225,10 @@ class Client:
                 live.policy = policy
                 return live
         self._live = None
-        self._live = self._open_session()
+        try:
+            self._live = self._open_session()
+        except SessionUnknown:  # the enclave's models changed between the two messages
+            self._live = self._open_session()
         self._retire_left()
         return self._live
 

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65phemeralml/v1/audit.proto\x12\x0e\x65phemeralml.v1\"\xa3\x01\n\nAuditEvent\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x19.ephemeralml.v1.AuditKindR\x04kind\x12\x17\n\x07time_ms\x18\x02 \x01(\x04R\x06timeMs\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x19\n\x08model_id\x18\x05 \x01(\tR\x07modelId\",\n\x0ePublishSummary\x12\x1a\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04R\x08\x61\x63\x63\x65pted*\xca\x01\n\tAuditKind\x12\x1a\n\x16\x41UDIT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIT_KIND_BOOT_STARTED\x10\x01\x12\x1b\n\x17\x41UDIT_KIND_MODEL_LOADED\x10\x02\x12\x16\n\x12\x41UDIT_KIND_SERVING\x10\x03\x12\x1a\n\x16\x41UDIT_KIND_BOOT_FAILED\x10\x04\x12\x16\n\x12\x41UDIT_KIND_STOPPED\x10\x05\x12\x1b\n\x17\x41UDIT_KIND_MODEL_FAILED\x10\x06\x32W\n\x0c\x41uditService\x12G\n\x07Publish\x12\x1a.ephemeralml.v1.AuditEvent\x1a\x1e.ephemeralml.v1.PublishSummary(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65phemeralml/v1/audit.proto\x12\x0e\x65phemeralml.v1\"\xc8\x01\n\nAuditEvent\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x19.ephemeralml.v1.AuditKindR\x04kind\x12\x17\n\x07time_ms\x18\x02 \x01(\x04R\x06timeMs\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x19\n\x08model_id\x18\x05 \x01(\tR\x07modelId\x12#\n\rmodel_version\x18\x06 \x01(\x04R\x0cmodelVersion\",\n\x0ePublishSummary\x12\x1a\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04R\x08\x61\x63\x63\x65pted*\xa3\x02\n\tAuditKind\x12\x1a\n\x16\x41UDIT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIT_KIND_BOOT_STARTED\x10\x01\x12\x1b\n\x17\x41UDIT_KIND_MODEL_LOADED\x10\x02\x12\x16\n\x12\x41UDIT_KIND_SERVING\x10\x03\x12\x1a\n\x16\x41UDIT_KIND_BOOT_FAILED\x10\x04\x12\x16\n\x12\x41UDIT_KIND_STOPPED\x10\x05\x12\x1b\n\x17\x41UDIT_KIND_MODEL_FAILED\x10\x06\x12\x1d\n\x19\x41UDIT_KIND_MODEL_UNLOADED\x10\x07\x12\x19\n\x15\x41UDIT_KIND_ROLLED_OUT\x10\x08\x12\x1d\n\x19\x41UDIT_KIND_ROLLOUT_FAILED\x10\t2W\n\x0c\x41uditService\x12G\n\x07Publish\x12\x1a.ephemeralml.v1.AuditEvent\x1a\x1e.ephemeralml.v1.PublishSummary(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ephemeralml.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITKIND']._serialized_start=259
-  _globals['_AUDITKIND']._serialized_end=461
+  _globals['_AUDITKIND']._serialized_start=296
+  _globals['_AUDITKIND']._serialized_end=587
   _globals['_AUDITEVENT']._serialized_start=47
-  _globals['_AUDITEVENT']._serialized_end=210
-  _globals['_PUBLISHSUMMARY']._serialized_start=212
-  _globals['_PUBLISHSUMMARY']._serialized_end=256
-  _globals['_AUDITSERVICE']._serialized_start=463
-  _globals['_AUDITSERVICE']._serialized_end=550
+  _globals['_AUDITEVENT']._serialized_end=247
+  _globals['_PUBLISHSUMMARY']._serialized_start=249
+  _globals['_PUBLISHSUMMARY']._serialized_end=293
+  _globals['_AUDITSERVICE']._serialized_start=589
+  _globals['_AUDITSERVICE']._serialized_end=676
 # @@protoc_insertion_point(module_scope)

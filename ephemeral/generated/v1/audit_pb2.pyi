@@ -37,6 +37,12 @@ class _AuditKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """The enclave stops."""
     AUDIT_KIND_MODEL_FAILED: _AuditKind.ValueType  # 6
     """A model may not be loaded; reason says why. Others still may."""
+    AUDIT_KIND_MODEL_UNLOADED: _AuditKind.ValueType  # 7
+    """A model version is out of memory again: another took its place, or the host asks for it no more."""
+    AUDIT_KIND_ROLLED_OUT: _AuditKind.ValueType  # 8
+    """New sessions are served by the models of a new boot configuration."""
+    AUDIT_KIND_ROLLOUT_FAILED: _AuditKind.ValueType  # 9
+    """A new boot configuration was refused as a whole, and nothing changed; reason says why."""
 
 class AuditKind(_AuditKind, metaclass=_AuditKindEnumTypeWrapper):
     """Kinds of events."""
@@ -55,6 +61,12 @@ AUDIT_KIND_STOPPED: AuditKind.ValueType  # 5
 """The enclave stops."""
 AUDIT_KIND_MODEL_FAILED: AuditKind.ValueType  # 6
 """A model may not be loaded; reason says why. Others still may."""
+AUDIT_KIND_MODEL_UNLOADED: AuditKind.ValueType  # 7
+"""A model version is out of memory again: another took its place, or the host asks for it no more."""
+AUDIT_KIND_ROLLED_OUT: AuditKind.ValueType  # 8
+"""New sessions are served by the models of a new boot configuration."""
+AUDIT_KIND_ROLLOUT_FAILED: AuditKind.ValueType  # 9
+"""A new boot configuration was refused as a whole, and nothing changed; reason says why."""
 global___AuditKind = AuditKind
 
 @typing.final
@@ -68,6 +80,7 @@ class AuditEvent(google.protobuf.message.Message):
     SEQUENCE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     MODEL_ID_FIELD_NUMBER: builtins.int
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
     kind: global___AuditKind.ValueType
     """Kind of event. Zone: visible to the host."""
     time_ms: builtins.int
@@ -78,6 +91,8 @@ class AuditEvent(google.protobuf.message.Message):
     """Stable reason code, for example KMS_DENIED; empty when nothing failed. Zone: visible to the host."""
     model_id: builtins.str
     """Model concerned, empty when none. Zone: visible to the host."""
+    model_version: builtins.int
+    """Version of that model where one version is meant, else 0. Zone: visible to the host."""
     def __init__(
         self,
         *,
@@ -86,8 +101,9 @@ class AuditEvent(google.protobuf.message.Message):
         sequence: builtins.int = ...,
         reason: builtins.str = ...,
         model_id: builtins.str = ...,
+        model_version: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["kind", b"kind", "model_id", b"model_id", "reason", b"reason", "sequence", b"sequence", "time_ms", b"time_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "model_id", b"model_id", "model_version", b"model_version", "reason", b"reason", "sequence", b"sequence", "time_ms", b"time_ms"]) -> None: ...
 
 global___AuditEvent = AuditEvent
 

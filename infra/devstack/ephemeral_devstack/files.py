@@ -18,9 +18,21 @@ version = 1
 listen = "{listen}"
 host = "{host}"
 
+# A developer who rolls out another version wants to see it now.
+[intervals]
+boot_config_seconds = 1
+drain_seconds = 1
+
 [[publishers]]
 public_key = "{publisher.verifying_key.raw.hex()}"
 {models}""".encode()
+
+
+def models_file(path: Path, sources: Mapping[str, str]) -> None:
+    """Write, in one piece, the file that tells the host where each model's manifest lies."""
+    written = path.with_suffix(".new")
+    written.write_text("".join(f"{model_id}={manifest_key}\n" for model_id, manifest_key in sources.items()))
+    written.replace(path)
 
 
 def trust_file(path: Path, root_sha256: str, measured: Measurements, publisher: VerifyingKey) -> None:

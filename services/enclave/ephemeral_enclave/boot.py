@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -22,16 +21,18 @@ from ephemeral.protocol import (
 )
 from ephemeral.trusted.attestation import SessionBinding, build_digest
 from ephemeral.trusted.handshake import Identity
-from ephemeral.trusted.manifest import model_set_digest
+from ephemeral.trusted.manifest import VerifiedManifest
 from ephemeral.wire import AuditKind, BootContents, BuildInfo, ModelSource, SessionLimits
 from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.config import EnclaveConfig
 from ephemeral_enclave.engines import fingerprint
+from ephemeral_enclave.generation import Generation
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.keys import EnclaveKeys
 from ephemeral_enclave.measurement import SelfMeasurement, measure
-from ephemeral_enclave.model import LoadedModel, load_model
+from ephemeral_enclave.model import LoadedModel, fetch_manifest, load_verified
 from ephemeral_enclave.nsm import SecurityModule
+from ephemeral_enclave.registry import Loader, ModelRegistry
 from ephemeral_enclave.release import RecipientKeys
 from ephemeral_enclave.report import StartupReport
 
@@ -53,43 +54,46 @@ class BootedEnclave:
     keys: EnclaveKeys
     module: SecurityModule
     measured: SelfMeasurement
-    models: Mapping[str, LoadedModel]
-    refused: Mapping[str, str]  # model id to reason code
-    boot_config_digest: bytes
+    registry: ModelRegistry
     report: StartupReport
 
     @property
-    def identity(self) -> Identity:
-        """What goes into every handshake."""
-        return Identity(self.keys.identity, LIMITS, [model.served for model in self.models.values()])
+    def generation(self) -> Generation:
+        """The model set that new handshakes attest."""
+        return self.registry.current
 
     @property
     def build(self) -> BuildInfo:
         """What the attested build digest is the hash of."""
         return build_info(self.config)
 
-    @property
-    def binding(self) -> SessionBinding:
-        """What every session document attests beside the receipt key."""
-        served = (model.served for model in self.models.values())
+    def next_generation(
+        self, contents: bytes, models: Mapping[str, LoadedModel], refused: Mapping[str, str] | None = None
+    ) -> Generation:
+        """Return a generation of `models`, which the boot configuration `contents` asked for."""
+        identity = Identity(self.keys.identity, LIMITS, [model.served for model in models.values()])
+        return Generation(identity, models, hashlib.sha256(contents).digest(), refused)
+
+    def binding(self, generation: Generation) -> SessionBinding:
+        """Return what every session document of a generation attests beside the receipt key."""
         build = self.build
         return SessionBinding(
             identity_key=self.keys.identity.verifying_key,
-            boot_config_digest=self.boot_config_digest,
-            model_set_digest=model_set_digest((s.model_id, s.version, s.manifest_digest) for s in served),
+            boot_config_digest=generation.boot_config_digest,
+            model_set_digest=generation.model_set_digest,
             build_digest=build_digest(
                 build.protocol_version, build.enclave_version, build.libraries, build.configuration
             ),
         )
 
-    def attest(self, nonce: bytes | None) -> bytes:
-        """Return an attestation document for a session.
+    def attest(self, generation: Generation, nonce: bytes | None) -> bytes:
+        """Return an attestation document for a session that `generation` serves.
 
         Raises:
             AttestationError: the security module refused.
         """
         return self.module.attest(
-            public_key=self.keys.receipt.verifying_key.raw, user_data=self.binding.encode(), nonce=nonce
+            public_key=self.keys.receipt.verifying_key.raw, user_data=self.binding(generation).encode(), nonce=nonce
         )
 
 
@@ -130,29 +134,53 @@ async def _boot(
         probe = await asyncio.to_thread(
             lambda: module.attest(public_key=keys.receipt.verifying_key.raw, user_data=None, nonce=None)
         )
-    load = partial(load_model, config=config, module=module, host=host, report=report, keys=recipients)
-    models, refused = await _load_models(sources, load, trail)
-    return BootedEnclave(
-        config, keys, module, measure(probe), models, refused, hashlib.sha256(contents).digest(), report
-    )
+    registry = ModelRegistry(model_loader(config, module, host, report, recipients))
+    enclave = BootedEnclave(config, keys, module, measure(probe), registry, report)
+    models, refused = await _load_models(sources, registry, trail)
+    registry.switch(enclave.next_generation(contents, models, refused))
+    return enclave
+
+
+def model_loader(
+    config: EnclaveConfig, module: SecurityModule, host: HostClient, report: StartupReport, keys: RecipientKeys
+) -> Loader:
+    """Return what loads models from this host's store, past every check that a boot makes.
+
+    `report` keeps the stages of each model's last load that succeeded.
+    """
+    begun: dict[str, StartupReport] = {}
+
+    async def fetch(source: ModelSource) -> VerifiedManifest:
+        begun[source.model_id] = stages = StartupReport()
+        with stages.stage("manifest", source.model_id):
+            return await fetch_manifest(source, config, host)
+
+    async def load(verified: VerifiedManifest) -> LoadedModel:
+        model_id = verified.manifest.model_id
+        stages = begun.pop(model_id, StartupReport())
+        model = await load_verified(verified, module, host, stages, keys)
+        report.replace(model_id, stages)
+        return model
+
+    return Loader(fetch, load)
 
 
 async def _load_models(
-    sources: list[ModelSource], load: Callable[[ModelSource], Awaitable[LoadedModel]], trail: AuditTrail
+    sources: list[ModelSource], registry: ModelRegistry, trail: AuditTrail
 ) -> tuple[dict[str, LoadedModel], dict[str, str]]:
     """Load what may be loaded: one model's fault is its own, unless no other is left to serve."""
     models: dict[str, LoadedModel] = {}
     refused: dict[str, str] = {}
     for source in sources:
         try:
-            models[source.model_id] = await load(source)
+            model = models[source.model_id] = await registry.get(source)
         except EphemeralError as error:
             refused[source.model_id] = error.code
             await trail.record(AuditKind.AUDIT_KIND_MODEL_FAILED, reason=error.code, model_id=source.model_id)
             if not models and source is sources[-1]:
                 raise
         else:
-            await trail.record(AuditKind.AUDIT_KIND_MODEL_LOADED, model_id=source.model_id)
+            await trail.model(AuditKind.AUDIT_KIND_MODEL_LOADED, model.served)
     return models, refused
 
 

@@ -14,6 +14,7 @@ from ephemeral.protocol import MAX_MODELS
 from ephemeral.transport import Address
 from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
 from ephemeral.trusted.toml import TomlError, parse_toml
+from ephemeral_enclave.quota import ModelLimits
 
 MAX_CONFIG_BYTES: Final = 65_536
 _VERSION: Final = 1
@@ -31,6 +32,14 @@ class ServingLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often the enclave speaks to its host unasked, and how long a replaced model set goes on, in seconds."""
+
+    boot_config_seconds: int = 30  # between two looks at the boot configuration; 0: only at boot
+    drain_seconds: int = 10  # the sessions of a replaced model set end spread over this time
+
+
+@dataclass(frozen=True, slots=True)
 class EnclaveConfig:
     """The parsed configuration and the digest of its exact bytes."""
 
@@ -38,7 +47,9 @@ class EnclaveConfig:
     host: Address
     publishers: tuple[VerifyingKey, ...]
     minimum_versions: Mapping[str, int]
+    quotas: Mapping[str, ModelLimits]
     limits: ServingLimits
+    intervals: Intervals
     digest: bytes
 
     @classmethod
@@ -65,12 +76,15 @@ class EnclaveConfig:
             raise ConfigError(f"the configuration is not TOML: {error}") from None
         if table.integer("version") != _VERSION:
             raise ConfigError(f"the configuration's version must be {_VERSION}")
+        models = _models(table)
         config = cls(
             listen=Address.parse(table.text("listen")),
             host=Address.parse(table.text("host")),
             publishers=tuple(_publisher(entry) for entry in table.tables("publishers")),
-            minimum_versions=_minimum_versions(table),
+            minimum_versions={model_id: floor for model_id, (floor, _) in models.items()},
+            quotas={model_id: limits for model_id, (_, limits) in models.items()},
             limits=_limits(table.table("limits")),
+            intervals=_intervals(table.table("intervals")),
             digest=hashlib.sha256(raw).digest(),
         )
         table.refuse_rest()
@@ -93,6 +107,12 @@ class _Table:
         value = self._take(key, int)
         if isinstance(value, bool) or value < 0:
             raise ConfigError(f"{self._where}{key} must be a number, 0 or more")
+        return value
+
+    def limit(self, key: str) -> int | None:
+        value = self.integer(key) if key in self._rest else None
+        if value == 0:
+            raise ConfigError(f"{self._where}{key} must be 1 or more: 0 would admit nothing")
         return value
 
     def table(self, key: str) -> "_Table":
@@ -126,17 +146,22 @@ def _publisher(entry: _Table) -> VerifyingKey:
         raise ConfigError(f"publishers.public_key: {error}") from None
 
 
-def _minimum_versions(table: _Table) -> dict[str, int]:
-    floors: dict[str, int] = {}
+def _models(table: _Table) -> dict[str, tuple[int, ModelLimits]]:
+    """Return the minimum version and the limits of each model the image admits."""
+    models: dict[str, tuple[int, ModelLimits]] = {}
     for entry in table.tables("models"):
         model_id = entry.text("model_id")
-        if model_id in floors:
+        if model_id in models:
             raise ConfigError(f"models: {model_id} stands twice, and only one minimum_version can hold")
-        floors[model_id] = entry.integer("minimum_version")
+        models[model_id] = (entry.integer("minimum_version"), _model_limits(entry))
         entry.refuse_rest()
-    if len(floors) > MAX_MODELS:
+    if len(models) > MAX_MODELS:
         raise ConfigError(f"models: at most {MAX_MODELS}")
-    return floors
+    return models
+
+
+def _model_limits(entry: _Table) -> ModelLimits:
+    return ModelLimits(entry.limit("queued_requests"), entry.limit("queued_texts"))
 
 
 def _limits(table: _Table) -> ServingLimits:
@@ -149,3 +174,13 @@ def _limits(table: _Table) -> ServingLimits:
     )
     table.refuse_rest()
     return limits
+
+
+def _intervals(table: _Table) -> Intervals:
+    default = Intervals()
+    intervals = Intervals(
+        boot_config_seconds=table.integer("boot_config_seconds", default.boot_config_seconds),
+        drain_seconds=table.integer("drain_seconds", default.drain_seconds),
+    )
+    table.refuse_rest()
+    return intervals

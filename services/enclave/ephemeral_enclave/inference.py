@@ -22,7 +22,9 @@ from ephemeral.wire import (
 )
 from ephemeral_enclave.batcher import Batcher, Computed
 from ephemeral_enclave.boot import LIMITS, BootedEnclave
+from ephemeral_enclave.generation import Generation
 from ephemeral_enclave.model import LoadedModel
+from ephemeral_enclave.quota import Quotas
 from ephemeral_enclave.receipts import ReceiptIssuer
 from ephemeral_enclave.report import Stage
 from ephemeral_enclave.sessions import Session
@@ -36,7 +38,7 @@ class Inference:
     """Answers requests with the enclave's models."""
 
     def __init__(self, enclave: BootedEnclave, batcher: Batcher) -> None:
-        self._models = enclave.models
+        self._quotas = Quotas(enclave.config.quotas)
         self._build = enclave.build
         self._report = enclave.report
         self._batcher = batcher
@@ -50,16 +52,21 @@ class Inference:
         """
         try:
             inference = parse_request(request.message)
-            model = self._model(inference)
-            if inference.HasField("describe"):
-                return self._description(model)
-            _fit(inference, model)
-            computed = await self._batcher.submit(model.engine, inference.embed.texts, session.channel.session_id)
+            with session.generation.in_use():
+                model = _model(inference, session.generation)
+                if inference.HasField("describe"):
+                    return self._description(model)
+                _fit(inference, model)
+                computed = await self._compute(session, model, inference.embed.texts)
         except RequestRefused as refusal:
             return _failure(refusal)
         result = _result(computed).SerializeToString(deterministic=True)
         receipt = self._receipts.issue(session, request.sequence, model, request.message, result, computed.compute_us)
         return InferenceResponse(result=result, receipt=receipt).SerializeToString(deterministic=True)
+
+    async def _compute(self, session: Session, model: LoadedModel, texts: Sequence[str]) -> Computed:
+        with self._quotas.admitted(model.served.model_id, len(texts)):
+            return await self._batcher.submit(model.engine, texts, session.channel.session_id)
 
     def _description(self, model: LoadedModel) -> bytes:
         """What is described was attested already or is no claim about an answer, and nothing ran: no receipt."""
@@ -68,14 +75,15 @@ class Inference:
         result = InferenceResult(salt=secrets.token_bytes(SALT_BYTES), describe=described)
         return _unreceipted(result)
 
-    def _model(self, inference: InferenceRequest) -> LoadedModel:
-        model = self._models.get(inference.model_id)
-        if model is None:
-            served = ", ".join(sorted(self._models))
-            raise RequestRefused(f"no such model; this enclave serves {served}", code="UNKNOWN_MODEL")
-        if inference.manifest_digest and inference.manifest_digest != model.verified.digest:
-            raise RequestRefused("the model is served from another manifest", code="MANIFEST_MISMATCH")
-        return model
+
+def _model(inference: InferenceRequest, generation: Generation) -> LoadedModel:
+    model = generation.models.get(inference.model_id)
+    if model is None:
+        served = ", ".join(sorted(generation.models))
+        raise RequestRefused(f"no such model; this enclave serves {served}", code="UNKNOWN_MODEL")
+    if inference.manifest_digest and inference.manifest_digest != model.verified.digest:
+        raise RequestRefused("the model is served from another manifest", code="MANIFEST_MISMATCH")
+    return model
 
 
 def _fit(inference: InferenceRequest, model: LoadedModel) -> None:

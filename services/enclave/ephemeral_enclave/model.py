@@ -57,9 +57,16 @@ async def load_model(
         ReleaseError: step 2.
         StorageError: the host could not deliver.
     """
-    model_id, keys = source.model_id, keys or RecipientKeys(1)
-    with report.stage("manifest", model_id):
+    with report.stage("manifest", source.model_id):
         verified = await fetch_manifest(source, config, host)  # 1
+    return await load_verified(verified, module, host, report, keys or RecipientKeys(1))  # 2 to 4
+
+
+async def load_verified(
+    verified: VerifiedManifest, module: SecurityModule, host: HostClient, report: StartupReport, keys: RecipientKeys
+) -> LoadedModel:
+    """Load the model of a verified manifest: steps 2 to 4 of load_model(), and what they raise."""
+    model_id = verified.manifest.model_id
     dtype = precision(verified.manifest.architecture)
     with report.stage("kms", model_id):
         data_key = await release_data_key(verified, module, host, keys)  # 2
@@ -67,7 +74,8 @@ async def load_model(
         plaintext = await fetch_plaintext(verified, data_key, host, report)  # 3
     with report.stage("load", model_id):
         files = split_files(plaintext, verified.manifest.files)
-        return LoadedModel(verified, build_engine(files, dtype))  # 4
+        engine = await asyncio.to_thread(build_engine, files, dtype)  # others may be served meanwhile
+        return LoadedModel(verified, engine)  # 4
 
 
 async def fetch_manifest(source: ModelSource, config: EnclaveConfig, host: HostClient) -> VerifiedManifest:

@@ -34,6 +34,10 @@ class StartupReport:
         """Return the stages of the enclave as a whole and of one model."""
         return [stage for stage in self.stages if stage.model_id in ("", model_id)]
 
+    def replace(self, model_id: str, other: "StartupReport") -> None:
+        """Put the stages of another report in the place of one model's."""
+        self.stages = [stage for stage in self.stages if stage.model_id != model_id] + other.stages
+
     def lines(self) -> list[str]:
         """Return one line per stage for the boot log."""
         return [

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ from ephemeral_enclave.hardening import forbid_core_dumps
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.inference import Inference
 from ephemeral_enclave.nsm import SecurityModule
+from ephemeral_enclave.rollout import Rollout
 from ephemeral_enclave.service import InferenceService, SessionService
 from ephemeral_enclave.sessions import Sessions
 
@@ -40,6 +43,7 @@ def run(config_path: Path, module: SecurityModule, *, extend: Extend | None = No
     `extend` may add services to the server before it starts.
     """
     forbid_core_dumps()
+    gc.freeze()  # what was imported stays for good: no later collection need walk it
     try:
         config = EnclaveConfig.load(config_path)
     except ConfigError as error:
@@ -73,20 +77,45 @@ async def _live(config: EnclaveConfig, module: SecurityModule, extend: Extend | 
         enclave = await boot(config, module, host, trail)
         print(*enclave.report.lines(), sep="\n", file=sys.stderr, flush=True)  # noqa: T201
         try:
-            async with serving(enclave, extend):
-                models, mode = ",".join(sorted(enclave.models)), enclave.measured.security_mode
+            async with serving(enclave, extend) as served:
+                models, mode = ",".join(sorted(enclave.generation.models)), enclave.measured.security_mode
                 print(f"ready listen={config.listen} models={models} mode={mode}", flush=True)  # noqa: T201
-                await asyncio.Event().wait()
+                await Rollout(enclave, served.sessions, host, trail, served.tell_health).follow()
         finally:
             await trail.record(AuditKind.AUDIT_KIND_STOPPED)
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a running server has beside the enclave: its sessions and its health."""
+
+    enclave: BootedEnclave
+    sessions: Sessions
+    checks: Any  # the stubs of gRPC's health lack the type
+
+    async def tell_health(self, failure: str) -> None:
+        """Say of each model whether it is served, and of the last roll-out whether it came without `failure`."""
+        generation = self.enclave.generation
+        for model_id in self.enclave.config.minimum_versions.keys() | generation.refused.keys():
+            await self._set(f"models/{model_id}", serving=model_id in generation.models)
+        await self._set("rollout", serving=not failure)
+
+    async def begin(self) -> None:
+        """Say that the enclave serves, and what."""
+        await self.tell_health(",".join(self.enclave.generation.refused.values()))
+        await self._set("", serving=True)
+
+    async def _set(self, service: str, *, serving: bool) -> None:
+        statuses = health_pb2.HealthCheckResponse
+        await self.checks.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
+
+
 @asynccontextmanager
-async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> AsyncIterator[None]:
+async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> AsyncIterator[Served]:
     """Serve the enclave's sessions and inference; on leaving, say so to health checks, finish, and forget all keys."""
     limits = enclave.config.limits
     batcher = Batcher(limits.queued_requests)
-    sessions = Sessions(enclave.identity, most_sessions=limits.sessions, most_offers=limits.offers)
+    sessions = Sessions(most_sessions=limits.sessions, most_offers=limits.offers)
     # No cap on concurrent calls: gRPC counts a call before its message came, so that one client's headers without
     # messages would lock everybody out. Streams per connection are capped, and work is admitted by the batcher.
     server = grpc.aio.server(options=rpc.server_options())
@@ -99,24 +128,16 @@ async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> Async
     async with AsyncExitStack() as stack:
         _bind(server, await _local(enclave.config.listen, stack))
         await server.start()
-        await _set_health(checks, enclave)
+        served = Served(enclave, sessions, checks)
+        await served.begin()
         expiry = asyncio.create_task(sessions.keep_expiring())
         try:
-            yield
+            yield served
         finally:
             expiry.cancel()
             await checks.enter_graceful_shutdown()
             await server.stop(_GRACE_SECONDS)
             batcher.close()
-
-
-async def _set_health(checks: Any, enclave: BootedEnclave) -> None:  # noqa: ANN401  # the stubs lack the type
-    """Say that the enclave serves, and of each model whether it does; why one does not stands in the audit log."""
-    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
-    for model_id in enclave.models:
-        await checks.set(f"models/{model_id}", health_pb2.HealthCheckResponse.SERVING)
-    for model_id in enclave.refused:
-        await checks.set(f"models/{model_id}", health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 async def _local(address: Address, stack: AsyncExitStack) -> Address:

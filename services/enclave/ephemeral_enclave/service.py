@@ -24,6 +24,7 @@ from ephemeral.wire import (
     SessionServiceServicer,
 )
 from ephemeral_enclave.boot import BootedEnclave
+from ephemeral_enclave.generation import Generation
 from ephemeral_enclave.inference import Inference
 from ephemeral_enclave.sessions import Sessions
 
@@ -38,7 +39,7 @@ class SessionService(SessionServiceServicer):
     def __init__(self, enclave: BootedEnclave, sessions: Sessions) -> None:
         self._enclave = enclave
         self._sessions = sessions
-        self._shared: tuple[float, bytes] | None = None
+        self._shared: tuple[float, Generation, bytes] | None = None
         self._sharing = asyncio.Lock()
         self._attesting = 0
 
@@ -47,8 +48,9 @@ class SessionService(SessionServiceServicer):
         """Attest and offer a fresh HPKE key."""
         hello = parse_client_hello(request.client_hello)
         self._sessions.require_room()
-        document = await (self._fresh(hello.nonce) if hello.fresh_attestation else self._reusable())
-        return self._sessions.offer(request.client_hello, document).response
+        generation = self._enclave.generation
+        attested = self._fresh(generation, hello.nonce) if hello.fresh_attestation else self._reusable(generation)
+        return self._sessions.offer(request.client_hello, await attested, generation).response
 
     @rpc.serving
     async def Open(self, request: OpenRequest, _context: Context) -> OpenResponse:  # noqa: N802
@@ -63,22 +65,24 @@ class SessionService(SessionServiceServicer):
         self._sessions.close(request.frame.session_id)
         return CloseResponse()
 
-    async def _fresh(self, nonce: bytes | None) -> bytes:
+    async def _fresh(self, generation: Generation, nonce: bytes | None) -> bytes:
         """Ask the security module, which takes its time: hellos beyond a few at once are refused, not queued."""
         if self._attesting >= _MOST_ATTESTING:
             raise Overloaded("the security module is busy; try again", code="SESSIONS_FULL")
         self._attesting += 1
         try:
-            return await asyncio.to_thread(self._enclave.attest, nonce)
+            return await asyncio.to_thread(self._enclave.attest, generation, nonce)
         finally:
             self._attesting -= 1
 
-    async def _reusable(self) -> bytes:
+    async def _reusable(self, generation: Generation) -> bytes:
         """One document serves the clients that asked for no nonce, while it is young enough for all of them."""
         async with self._sharing:  # those who come while it is made wait for that one
-            if self._shared is None or time.monotonic() - self._shared[0] > _REUSE:
-                self._shared = (time.monotonic(), await self._fresh(None))
-            return self._shared[1]
+            made, attested, document = self._shared or (-_REUSE, None, b"")
+            if attested is not generation or time.monotonic() - made > _REUSE:
+                made, document = time.monotonic(), await self._fresh(generation, None)
+                self._shared = (made, generation, document)
+            return document
 
 
 class InferenceService(InferenceServiceServicer):

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import math
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,24 +13,35 @@ from ephemeral.errors import HandshakeRejected, Overloaded, SessionUnknown
 from ephemeral.protocol import OFFER_LIFETIME, SESSION_IDLE, SESSION_LIFETIME
 from ephemeral.trusted.attestation import parse_document
 from ephemeral.trusted.channel import EnclaveChannel
-from ephemeral.trusted.handshake import Identity, Offer
+from ephemeral.trusted.handshake import Offer
 from ephemeral.wire import OpenRequest, OpenResponse
+from ephemeral_enclave.generation import Generation
 
 _SWEEP_SECONDS: Final = 1.0
+_LIFETIME: Final = SESSION_LIFETIME.total_seconds()
+_IDLE: Final = SESSION_IDLE.total_seconds()
 
 
 @dataclass(slots=True)
 class Session:
-    """One open session; `opened` and `used` are seconds of the monotonic clock.
+    """One open session; `opened`, `used` and `ends` are seconds of the monotonic clock.
 
     `document_digest` is SHA-256 of its attestation document's signed payload: the signature beside it is malleable.
+    `generation` is the model set that this document attests.
     """
 
     channel: EnclaveChannel
     nonce: bytes
     document_digest: bytes
+    generation: Generation
     opened: float
     used: float
+    ends: float = math.inf
+
+    def is_over(self, now: float) -> bool:
+        """Return whether its time is up: lifetime, idleness, or a replaced model set."""
+        old = now - self.opened > _LIFETIME or now - self.used > _IDLE
+        return old or now >= self.ends or self.generation.over
 
 
 class Sessions:
@@ -39,28 +52,27 @@ class Sessions:
     refused.
     """
 
-    def __init__(
-        self, identity: Identity, *, most_sessions: int, most_offers: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._identity = identity
+    def __init__(self, *, most_sessions: int, most_offers: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_sessions = most_sessions
         self._most_offers = most_offers
         self._clock = clock
-        self._offers: dict[bytes, tuple[float, Offer]] = {}  # oldest first
+        self._offers: dict[bytes, tuple[float, Offer, Generation]] = {}  # oldest first
         self._unproven: dict[bytes, Session] = {}  # oldest first
         self._sessions: dict[bytes, Session] = {}
 
-    def offer(self, client_hello: bytes, document: bytes) -> Offer:
-        """Answer a hello; the offer waits 60 s for its Open, or until newer ones need its place.
+    def offer(self, client_hello: bytes, document: bytes, generation: Generation) -> Offer:
+        """Answer a hello with a document that attests `generation`.
+
+        The offer waits 60 s for its Open, or until newer ones need its place.
 
         Raises:
             HandshakeRejected: the hello is malformed.
         """
         self._expire()
-        offer = Offer.answer(client_hello, document, self._identity)
+        offer = Offer.answer(client_hello, document, generation.identity)
         if len(self._offers) >= self._most_offers:
             del self._offers[next(iter(self._offers))]
-        self._offers[offer.offer_id] = (self._clock(), offer)
+        self._offers[offer.offer_id] = (self._clock(), offer, generation)
         return offer
 
     def require_room(self) -> None:
@@ -78,18 +90,22 @@ class Sessions:
 
         Raises:
             HandshakeRejected: no such offer, expired, spent, or a bad encapsulated key.
+            SessionUnknown: the models that the offer's document attests are gone.
             Overloaded: sessions in use took all the room since the offer was made.
         """
         self.require_room()
-        _, offer = self._offers.pop(request.offer_id, (0.0, None))
-        if offer is None:
+        waiting = self._offers.pop(request.offer_id, None)
+        if waiting is None:
             raise HandshakeRejected("the handshake was refused", code="BAD_OPEN")
+        _, offer, generation = waiting
+        if generation.over:
+            raise SessionUnknown("the enclave's models changed during the handshake; begin another")
         client_auth = request.client_auth if request.HasField("client_auth") else None
         accepted = offer.open(request.encapsulated_key, client_auth)
         now = self._clock()
         if len(self._unproven) >= self._most_offers:
             del self._unproven[next(iter(self._unproven))]
-        session = Session(accepted.channel, accepted.nonce, _payload_digest(accepted.document), now, now)
+        session = Session(accepted.channel, accepted.nonce, _payload_digest(accepted.document), generation, now, now)
         self._unproven[accepted.channel.session_id] = session
         return accepted.response
 
@@ -122,6 +138,17 @@ class Sessions:
         self._sessions.pop(session_id, None)
         self._unproven.pop(session_id, None)
 
+    def end(self, generation: Generation, within: float) -> None:
+        """End a generation's sessions, each at a random moment `within` seconds, lest all their clients come at once.
+
+        What is under way is not touched: an ended session refuses new requests only.
+        """
+        now = self._clock()
+        for table in (self._sessions, self._unproven):
+            for session in table.values():
+                if session.generation is generation:
+                    session.ends = now + random.uniform(0, within)  # noqa: S311  # a spread, no secret
+
     async def keep_expiring(self) -> NoReturn:
         """Forget what is over soon after it is, also when nobody calls."""
         while True:
@@ -130,13 +157,13 @@ class Sessions:
 
     def _expire(self) -> None:
         now = self._clock()
-        lifetime, idle, wait = (t.total_seconds() for t in (SESSION_LIFETIME, SESSION_IDLE, OFFER_LIFETIME))
+        wait = OFFER_LIFETIME.total_seconds()
         for table in (self._sessions, self._unproven):
-            for key in [key for key, s in table.items() if now - s.opened > lifetime or now - s.used > idle]:
+            for key in [key for key, s in table.items() if s.is_over(now)]:
                 del table[key]
         for key in [key for key, s in self._unproven.items() if now - s.opened > wait]:
             del self._unproven[key]
-        for key in [key for key, (made, _) in self._offers.items() if now - made > wait]:
+        for key in [key for key, (made, *_) in self._offers.items() if now - made > wait]:
             del self._offers[key]
 
 

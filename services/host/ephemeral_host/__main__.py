@@ -1,4 +1,4 @@
-"""``python -m ephemeral_host``: the relay and the services, until SIGTERM.
+"""``python -m ephemeral_host``: the relay and the services, until SIGTERM. SIGHUP reads the models file again.
 
 Exit codes: 0 drained after SIGTERM or SIGINT, 1 a second signal while draining, 2 wrong configuration, 3 an address
 cannot be bound.
@@ -55,6 +55,7 @@ async def _run(config: HostConfig) -> None:
     _on_signals(stop.set)
     telemetry = Telemetry()
     async with Services(config, telemetry) as services:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, services)
         listening = listen(config.listen)
         clients = Address.of(listening)
         async with relay(listening, config.enclave, config.client_limits, observe=telemetry.connection) as splice:
@@ -66,6 +67,16 @@ async def _run(config: HostConfig) -> None:
                 logging.getLogger(__name__).warning("%d connections outlived the drain and were reset", left)
     print(f"counters {telemetry.summary()}", flush=True)  # noqa: T201 - the last line, for supervisors
     telemetry.shutdown()
+
+
+def _reload(services: Services) -> None:
+    """Take a changed models file into use; one that is wrong is named in the log and changes nothing."""
+    try:
+        services.reload()
+    except ConfigError as error:
+        logging.getLogger(__name__).warning("nothing changed: %s", error.detail)
+    else:
+        logging.getLogger(__name__).info("models read again")
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

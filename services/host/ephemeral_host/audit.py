@@ -115,4 +115,5 @@ class AuditService(AuditServiceServicer):
             "sequence": event.sequence,
             "reason": event.reason,
             "model_id": event.model_id,
+            "model_version": event.model_version,
         }

@@ -28,6 +28,10 @@ class BootConfigService(BootConfigServiceServicer):
     """Answers every enclave with the same bytes, serialised once: equal hosts have equal digests."""
 
     def __init__(self, contents: bytes) -> None:
+        self.replace(contents)
+
+    def replace(self, contents: bytes) -> None:
+        """Answer with other bytes from now on; enclaves that serve come back for them."""
         self._answer = BootConfig(contents=contents)
 
     @rpc.serving

@@ -5,11 +5,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ephemeral.errors import AddressError, ConfigError
-from ephemeral.protocol import ENCLAVE_VSOCK_PORT, HOST_VSOCK_PORT, MAX_MODELS
+from ephemeral.protocol import ENCLAVE_VSOCK_PORT, HOST_VSOCK_PORT, MAX_BOOT_CONFIG_BYTES, MAX_MODELS
 from ephemeral.transport import Address, Scheme, SpliceLimits
 from ephemeral_host.audit import KEPT_FILES, MAX_BYTES
 
@@ -59,6 +68,39 @@ def _distinct(models: tuple[ModelSource, ...]) -> tuple[ModelSource, ...]:
     return models
 
 
+Models = Annotated[
+    tuple[ModelSource, ...],
+    NoDecode,
+    BeforeValidator(_models),
+    AfterValidator(_distinct),
+    Field(min_length=1, max_length=MAX_MODELS),
+]
+_MODELS: Final = TypeAdapter(Models)
+
+
+def read_models(path: Path) -> tuple[ModelSource, ...]:
+    """Read a models file: one ``model_id=manifest/key`` per line; empty lines and lines that begin with # are skipped.
+
+    Raises:
+        ConfigError: unreadable, too large, or a line that is no model.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BOOT_CONFIG_BYTES + 1)
+        text = raw.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the models file {path}: {error}") from None
+    if len(raw) > MAX_BOOT_CONFIG_BYTES:
+        raise ConfigError(f"the models file {path} has more than {MAX_BOOT_CONFIG_BYTES} bytes")
+    lines = [line.strip() for line in text.splitlines()]
+    entries = [line for line in lines if line and not line.startswith("#")]
+    try:
+        return _MODELS.validate_python(",".join(entries))
+    except ValidationError as failure:
+        complaint = _text(failure.errors()[0])
+        raise ConfigError(f"the models file {path}: {complaint}") from None
+
+
 class HostConfig(BaseSettings):
     """Everything the host can be told, in the environment as ``EPHEMERALML_`` and the field's name in capitals.
 
@@ -74,14 +116,10 @@ class HostConfig(BaseSettings):
 
     s3_bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     """Bucket of manifests and encrypted models."""
-    models: Annotated[
-        tuple[ModelSource, ...],
-        NoDecode,
-        BeforeValidator(_models),
-        AfterValidator(_distinct),
-        Field(min_length=1, max_length=MAX_MODELS),
-    ]
+    models: Models | None = None
     """Models the enclave should load: ``model_id=manifest/key``, several with commas."""
+    models_file: Annotated[Path | None, Field(validate_default=True)] = None
+    """File with the same, one model per line, which is read again at each SIGHUP; instead of `models`."""
     listen: Annotated[Address, NoDecode, BeforeValidator(_address)] = Address(Scheme.TCP, "127.0.0.1", 7443)
     """Where clients connect."""
     enclave: Annotated[
@@ -115,6 +153,21 @@ class HostConfig(BaseSettings):
     aws_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
     """For one attempt to connect to AWS, and for one wait for its next bytes."""
     aws_attempts: Annotated[int, Field(ge=1, le=20)] = 6
+
+    @field_validator("models_file", mode="after")
+    @classmethod
+    def _one_source_of_models(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "models" in info.data and (info.data["models"] is None) == (value is None):
+            raise ValueError("set either this or EPHEMERALML_MODELS")
+        return value
+
+    def sources(self) -> tuple[ModelSource, ...]:
+        """Return the models as they are configured now.
+
+        Raises:
+            ConfigError: the models file cannot be read, or a line of it is no model.
+        """
+        return read_models(self.models_file) if self.models_file is not None else self.models or ()
 
     @property
     def client_limits(self) -> SpliceLimits:
@@ -166,7 +219,10 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 def _complaint(item: object) -> str:
     assert isinstance(item, dict)
     name = PREFIX + str(item["loc"][0]).upper()
-    if item["type"] == "missing":
-        return f"{name} is required"
+    return f"{name} is required" if item["type"] == "missing" else f"{name}: {_text(item)}"
+
+
+def _text(item: object) -> str:
+    assert isinstance(item, dict)
     text = str(item["msg"]).removeprefix("Value error, ")
-    return f"{name}: " + "".join(letter for letter in text if letter.isprintable())
+    return "".join(letter for letter in text if letter.isprintable())

@@ -48,6 +48,7 @@ class Services:
         self._stack = AsyncExitStack()
         self._address: Address | None = None
         self._health = health.HealthServicer()
+        self._boot = BootConfigService(boot_contents(config.sources()))
 
     @property
     def address(self) -> Address:
@@ -55,6 +56,14 @@ class Services:
         if self._address is None:
             raise RuntimeError("the services are not running")
         return self._address
+
+    def reload(self) -> None:
+        """Read the models file again; enclaves that serve come back for what it names now.
+
+        Raises:
+            ConfigError: it cannot be read, or a line of it is no model; what was served before still is.
+        """
+        self._boot.replace(boot_contents(self._config.sources()))
 
     async def __aenter__(self) -> Self:
         try:
@@ -78,7 +87,7 @@ class Services:
         local = await self._stack.enter_async_context(ServerBridge(listening))
         pool = ThreadPoolExecutor(self._config.service_threads, "services")
         self._stack.push_async_callback(asyncio.to_thread, pool.shutdown)  # in a thread: the loop still hears signals
-        server = build_server(self._config, self._telemetry, audit, pool)
+        server = build_server(self._config, self._telemetry, self._boot, audit, pool)
         server.add_insecure_port(local.grpc_target)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.start()
@@ -90,11 +99,13 @@ class Services:
         await asyncio.to_thread(server.stop(self._config.drain_seconds).wait)
 
 
-def build_server(config: HostConfig, telemetry: Telemetry, audit: AuditLog, pool: ThreadPoolExecutor) -> grpc.Server:
+def build_server(
+    config: HostConfig, telemetry: Telemetry, boot: BootConfigService, audit: AuditLog, pool: ThreadPoolExecutor
+) -> grpc.Server:
     """Return the server with every service added, bound to nothing yet.
 
     Raises:
-        ConfigError: the AWS settings or the boot configuration are not usable.
+        ConfigError: the AWS settings are not usable.
     """
     server = grpc.server(
         pool,
@@ -105,7 +116,7 @@ def build_server(config: HostConfig, telemetry: Telemetry, audit: AuditLog, pool
     policy = RetryPolicy(attempts=config.aws_attempts)
     kms = Backend("KMS", KmsUnavailable, policy=policy, observe=telemetry.backend)
     storage = Backend("STORAGE", StorageUnavailable, policy=policy, observe=telemetry.backend)
-    add_BootConfigServiceServicer_to_server(BootConfigService(boot_contents(config.models)), server)
+    add_BootConfigServiceServicer_to_server(boot, server)
     add_KmsProxyServiceServicer_to_server(KmsProxyService(kms_client(config), kms), server)
     add_StorageServiceServicer_to_server(StorageService(s3_client(config), config.s3_bucket, storage), server)
     add_AuditServiceServicer_to_server(AuditService(audit), server)
