@@ -36,6 +36,8 @@ from ephemeral_host.telemetry import Telemetry
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
+# By default, gRPC refuses new streams while Python has not collected old ones: a long-lived enclave would meet that.
+_COUNT_OPEN_STREAMS_ONLY: Final = ("grpc.http.overload_protection", 0)
 _OVERHEAD_BYTES: Final = 4096  # around one chunk of an object, the largest message here
 
 
@@ -110,7 +112,7 @@ def build_server(
     server = grpc.server(
         pool,
         interceptors=[CountCalls(telemetry.call)],
-        options=rpc.server_options(max_message_bytes=MAX_CHUNK_BYTES + _OVERHEAD_BYTES),
+        options=[*rpc.server_options(max_message_bytes=MAX_CHUNK_BYTES + _OVERHEAD_BYTES), _COUNT_OPEN_STREAMS_ONLY],
         maximum_concurrent_rpcs=config.service_threads,
     )
     policy = RetryPolicy(attempts=config.aws_attempts)
