@@ -14,6 +14,12 @@ from ephemeral.generated.v1.boot_config_pb2_grpc import (
     BootConfigServiceStub,
     add_BootConfigServiceServicer_to_server,
 )
+from ephemeral.generated.v1.counters_pb2 import CounterReport, CounterSummary, OutcomeCount, RequestOutcome
+from ephemeral.generated.v1.counters_pb2_grpc import (
+    CounterServiceServicer,
+    CounterServiceStub,
+    add_CounterServiceServicer_to_server,
+)
 from ephemeral.generated.v1.frame_pb2 import SealedFrame
 from ephemeral.generated.v1.inference_pb2 import (
     BuildInfo,
@@ -77,6 +83,7 @@ if TYPE_CHECKING:
     # The same stubs on an asyncio channel: types that exist for type checkers only, hence the explicit re-exports.
     from ephemeral.generated.v1.audit_pb2_grpc import AuditServiceAsyncStub as AuditServiceAsyncStub  # noqa: PLC0414
     from ephemeral.generated.v1.boot_config_pb2_grpc import BootConfigServiceAsyncStub as BootConfigServiceAsyncStub  # noqa: PLC0414
+    from ephemeral.generated.v1.counters_pb2_grpc import CounterServiceAsyncStub as CounterServiceAsyncStub  # noqa: PLC0414
     from ephemeral.generated.v1.kms_proxy_pb2_grpc import KmsProxyServiceAsyncStub as KmsProxyServiceAsyncStub  # noqa: PLC0414
     from ephemeral.generated.v1.storage_pb2_grpc import StorageServiceAsyncStub as StorageServiceAsyncStub  # noqa: PLC0414
 
@@ -96,6 +103,10 @@ __all__ = [
     "CloseNotice",
     "CloseRequest",
     "CloseResponse",
+    "CounterReport",
+    "CounterServiceServicer",
+    "CounterServiceStub",
+    "CounterSummary",
     "DescribeRequest",
     "DescribeResult",
     "EmbedRequest",
@@ -123,8 +134,10 @@ __all__ = [
     "ObjectRef",
     "OpenRequest",
     "OpenResponse",
+    "OutcomeCount",
     "PublishSummary",
     "RangeRequest",
+    "RequestOutcome",
     "SealedFrame",
     "ServedModel",
     "ServerHello",
@@ -137,6 +150,7 @@ __all__ = [
     "Timings",
     "add_AuditServiceServicer_to_server",
     "add_BootConfigServiceServicer_to_server",
+    "add_CounterServiceServicer_to_server",
     "add_InferenceServiceServicer_to_server",
     "add_KmsProxyServiceServicer_to_server",
     "add_SessionServiceServicer_to_server",

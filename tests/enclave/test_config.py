@@ -53,6 +53,7 @@ def test_digest_is_of_the_exact_bytes() -> None:
         ("minimum_version = 3", "", "minimum_version"),
         ("minimum_version = 3", "minimum_version = 3\nx = 1", "unknown key models"),
         ("queued_texts = 100", "queued_texts = 0", r"models\[0\].queued_texts must be 1 or more"),
+        ("boot_config_seconds = 0", "counters_seconds = 9", "intervals.counters_seconds must be 0 or at least 10"),
         ("boot_config_seconds", "boot_config_secs", "unknown key intervals.boot_config_secs"),
         (f'public_key = "{KEY}"', "", "public_key"),
         (KEY, "00" * 32, "low order"),

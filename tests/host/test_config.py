@@ -46,6 +46,7 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LISTEN", "7443"),
         ("ENCLAVE", "vsock://16:5000,"),
         ("SERVICES", "http://127.0.0.1"),
+        ("METRICS", "unix:///tmp/metrics"),
         ("MAX_CONNECTIONS", "many"),
         ("MAX_CONNECTIONS_PER_PEER", "0"),
         ("IDLE_TIMEOUT_SECONDS", "0"),

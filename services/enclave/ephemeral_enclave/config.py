@@ -18,6 +18,7 @@ from ephemeral_enclave.quota import ModelLimits
 
 MAX_CONFIG_BYTES: Final = 65_536
 _VERSION: Final = 1
+_LEAST_COUNTERS_SECONDS: Final = 10
 _T = TypeVar("_T")
 
 
@@ -37,6 +38,7 @@ class Intervals:
 
     boot_config_seconds: int = 30  # between two looks at the boot configuration; 0: only at boot
     drain_seconds: int = 10  # the sessions of a replaced model set end spread over this time
+    counters_seconds: int = 60  # between two reports of the counters; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,12 @@ def _intervals(table: _Table) -> Intervals:
     intervals = Intervals(
         boot_config_seconds=table.integer("boot_config_seconds", default.boot_config_seconds),
         drain_seconds=table.integer("drain_seconds", default.drain_seconds),
+        counters_seconds=table.integer("counters_seconds", default.counters_seconds),
     )
+    if 0 < intervals.counters_seconds < _LEAST_COUNTERS_SECONDS:
+        text = (
+            f"intervals.counters_seconds must be 0 or at least {_LEAST_COUNTERS_SECONDS}: sums of a moment tell of it"
+        )
+        raise ConfigError(text)
     table.refuse_rest()
     return intervals

@@ -25,6 +25,7 @@ class HostClient:
         self._boot = cast("wire.BootConfigServiceAsyncStub", wire.BootConfigServiceStub(channel))
         self._kms = cast("wire.KmsProxyServiceAsyncStub", wire.KmsProxyServiceStub(channel))
         self._storage = cast("wire.StorageServiceAsyncStub", wire.StorageServiceStub(channel))
+        self._counters = cast("wire.CounterServiceAsyncStub", wire.CounterServiceStub(channel))
         self._audit = cast("wire.AuditServiceAsyncStub", wire.AuditServiceStub(channel))
 
     @classmethod
@@ -101,3 +102,12 @@ class HostClient:
         """
         with rpc.translated():
             await self._audit.Publish(iter(events), timeout=CALL_SECONDS)
+
+    async def report(self, report: wire.CounterReport) -> None:
+        """Hand aggregate counters to the host.
+
+        Raises:
+            ServiceError: the host does not take them.
+        """
+        with rpc.translated():
+            await self._counters.Report(report, timeout=CALL_SECONDS)

@@ -22,6 +22,7 @@ from ephemeral.wire import (
 )
 from ephemeral_enclave.batcher import Batcher, Computed
 from ephemeral_enclave.boot import LIMITS, BootedEnclave
+from ephemeral_enclave.counters import Counters
 from ephemeral_enclave.generation import Generation
 from ephemeral_enclave.model import LoadedModel
 from ephemeral_enclave.quota import Quotas
@@ -37,7 +38,8 @@ _ANSWER_OVERHEAD: Final = MAX_FRAME_BYTES // 8
 class Inference:
     """Answers requests with the enclave's models."""
 
-    def __init__(self, enclave: BootedEnclave, batcher: Batcher) -> None:
+    def __init__(self, enclave: BootedEnclave, batcher: Batcher, counters: Counters) -> None:
+        self._counters = counters
         self._quotas = Quotas(enclave.config.quotas)
         self._build = enclave.build
         self._report = enclave.report
@@ -55,12 +57,16 @@ class Inference:
             with session.generation.in_use():
                 model = _model(inference, session.generation)
                 if inference.HasField("describe"):
+                    self._counters.uncomputed()
                     return self._description(model)
                 _fit(inference, model)
                 computed = await self._compute(session, model, inference.embed.texts)
         except RequestRefused as refusal:
+            self._counters.uncomputed()
             return _failure(refusal)
-        result = _result(computed).SerializeToString(deterministic=True)
+        outcome = _result(computed)
+        self._counters.answered(outcome)
+        result = outcome.SerializeToString(deterministic=True)
         receipt = self._receipts.issue(session, request.sequence, model, request.message, result, computed.compute_us)
         return InferenceResponse(result=result, receipt=receipt).SerializeToString(deterministic=True)
 

@@ -18,11 +18,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ephemeral import rpc, wire
 from ephemeral.errors import ConfigError, EphemeralError
 from ephemeral.transport import Address, Scheme, ServerBridge, listen
-from ephemeral.wire import AuditKind
+from ephemeral.wire import AuditKind, CounterReport
 from ephemeral_enclave.audit import AuditTrail
 from ephemeral_enclave.batcher import Batcher
 from ephemeral_enclave.boot import BootedEnclave, boot
 from ephemeral_enclave.config import EnclaveConfig
+from ephemeral_enclave.counters import Counters
 from ephemeral_enclave.hardening import forbid_core_dumps
 from ephemeral_enclave.host_client import HostClient
 from ephemeral_enclave.inference import Inference
@@ -80,7 +81,10 @@ async def _live(config: EnclaveConfig, module: SecurityModule, extend: Extend | 
             async with serving(enclave, extend) as served:
                 models, mode = ",".join(sorted(enclave.generation.models)), enclave.measured.security_mode
                 print(f"ready listen={config.listen} models={models} mode={mode}", flush=True)  # noqa: T201
-                await Rollout(enclave, served.sessions, host, trail, served.tell_health).follow()
+                rollout = Rollout(enclave, served.sessions, host, trail, served.tell_health)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(rollout.follow())
+                    tasks.create_task(served.keep_reporting(host))
         finally:
             await trail.record(AuditKind.AUDIT_KIND_STOPPED)
 
@@ -91,7 +95,24 @@ class Served:
 
     enclave: BootedEnclave
     sessions: Sessions
+    counters: Counters
     checks: Any  # the stubs of gRPC's health lack the type
+
+    async def keep_reporting(self, host: HostClient) -> None:
+        """Hand the counters to the host every interval; a host that does not take them gets the sums of the next."""
+        seconds = self.enclave.config.intervals.counters_seconds
+        while seconds:
+            await asyncio.sleep(seconds)
+            with contextlib.suppress(EphemeralError):
+                await host.report(self.report())
+
+    def report(self) -> CounterReport:
+        """Return the counters as the host may know them."""
+        return self.counters.report(
+            sessions=len(self.sessions),
+            models=len(self.enclave.registry.loaded),
+            interval_seconds=self.enclave.config.intervals.counters_seconds,
+        )
 
     async def tell_health(self, failure: str) -> None:
         """Say of each model whether it is served, and of the last roll-out whether it came without `failure`."""
@@ -114,13 +135,15 @@ class Served:
 async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> AsyncIterator[Served]:
     """Serve the enclave's sessions and inference; on leaving, say so to health checks, finish, and forget all keys."""
     limits = enclave.config.limits
-    batcher = Batcher(limits.queued_requests)
+    batcher, counters = Batcher(limits.queued_requests), Counters()
     sessions = Sessions(most_sessions=limits.sessions, most_offers=limits.offers)
     # No cap on concurrent calls: gRPC counts a call before its message came, so that one client's headers without
     # messages would lock everybody out. Streams per connection are capped, and work is admitted by the batcher.
     server = grpc.aio.server(options=rpc.server_options())
     wire.add_SessionServiceServicer_to_server(SessionService(enclave, sessions), server)
-    wire.add_InferenceServiceServicer_to_server(InferenceService(Inference(enclave, batcher), sessions), server)
+    wire.add_InferenceServiceServicer_to_server(
+        InferenceService(Inference(enclave, batcher, counters), sessions, counters), server
+    )
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs know only the sync half
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if extend is not None:
@@ -128,7 +151,7 @@ async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> Async
     async with AsyncExitStack() as stack:
         _bind(server, await _local(enclave.config.listen, stack))
         await server.start()
-        served = Served(enclave, sessions, checks)
+        served = Served(enclave, sessions, counters, checks)
         await served.begin()
         expiry = asyncio.create_task(sessions.keep_expiring())
         try:

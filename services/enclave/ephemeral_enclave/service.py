@@ -24,6 +24,7 @@ from ephemeral.wire import (
     SessionServiceServicer,
 )
 from ephemeral_enclave.boot import BootedEnclave
+from ephemeral_enclave.counters import Counters
 from ephemeral_enclave.generation import Generation
 from ephemeral_enclave.inference import Inference
 from ephemeral_enclave.sessions import Sessions
@@ -88,8 +89,9 @@ class SessionService(SessionServiceServicer):
 class InferenceService(InferenceServiceServicer):
     """Sealed requests and answers."""
 
-    def __init__(self, inference: Inference, sessions: Sessions) -> None:
+    def __init__(self, inference: Inference, sessions: Sessions, counters: Counters) -> None:
         self._inference = inference
+        self._counters = counters
         self._sessions = sessions
 
     @rpc.serving
@@ -103,7 +105,8 @@ class InferenceService(InferenceServiceServicer):
         yield await self._answer(request, Method.INFER_STREAM)
 
     async def _answer(self, frame: SealedFrame, method: Method) -> SealedFrame:
-        session = self._sessions.get(frame.session_id)
-        request = session.channel.open(frame, method)
-        self._sessions.touch(session)
-        return request.seal(await self._inference.answer(session, request))
+        with self._counters.request():
+            session = self._sessions.get(frame.session_id)
+            request = session.channel.open(frame, method)
+            self._sessions.touch(session)
+            return request.seal(await self._inference.answer(session, request))

@@ -149,6 +149,11 @@ class Sessions:
                 if session.generation is generation:
                     session.ends = now + random.uniform(0, within)  # noqa: S311  # a spread, no secret
 
+    def __len__(self) -> int:
+        """Return how many sessions are open, those that were never used included."""
+        self._expire()
+        return len(self._sessions) + len(self._unproven)
+
     async def keep_expiring(self) -> NoReturn:
         """Forget what is over soon after it is, also when nobody calls."""
         while True:

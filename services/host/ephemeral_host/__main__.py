@@ -10,11 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Final, NoReturn
 
 from ephemeral.errors import AddressError, ConfigError
 from ephemeral.transport import Address, listen
 from ephemeral_host.config import HostConfig, load, unknown_variables
+from ephemeral_host.metrics import serving_metrics
 from ephemeral_host.relay import relay
 from ephemeral_host.services import Services
 from ephemeral_host.telemetry import Telemetry
@@ -54,19 +56,27 @@ async def _run(config: HostConfig) -> None:
     stop = asyncio.Event()
     _on_signals(stop.set)
     telemetry = Telemetry()
-    async with Services(config, telemetry) as services:
+    async with Services(config, telemetry) as services, AsyncExitStack() as stack:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, services)
         listening = listen(config.listen)
         clients = Address.of(listening)
         async with relay(listening, config.enclave, config.client_limits, observe=telemetry.connection) as splice:
             telemetry.traffic(lambda: splice.traffic)
-            print(f"ready clients={clients} services={services.address}", flush=True)  # noqa: T201 - for supervisors
+            metrics = _metrics(config, telemetry, stack)
+            print(f"ready clients={clients} services={services.address}{metrics}", flush=True)  # noqa: T201 - for supervisors
             await stop.wait()
             left = await splice.drain(config.drain)
             if left:
                 logging.getLogger(__name__).warning("%d connections outlived the drain and were reset", left)
     print(f"counters {telemetry.summary()}", flush=True)  # noqa: T201 - the last line, for supervisors
     telemetry.shutdown()
+
+
+def _metrics(config: HostConfig, telemetry: Telemetry, stack: AsyncExitStack) -> str:
+    """Serve metrics if an address is set; return what the ready line says of them."""
+    if config.metrics is None:
+        return ""
+    return f" metrics={stack.enter_context(serving_metrics(config.metrics, telemetry))}"
 
 
 def _reload(services: Services) -> None:

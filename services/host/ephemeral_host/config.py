@@ -53,6 +53,12 @@ def _dialable(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
     return addresses
 
 
+def _scrapable(address: Address | None) -> Address | None:
+    if address is not None and address.scheme is not Scheme.TCP:
+        raise ValueError("metrics are served over HTTP: tcp://host:port")
+    return address
+
+
 def _models(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -132,6 +138,8 @@ class HostConfig(BaseSettings):
     """Where the enclaves listen; several with commas."""
     services: Annotated[Address, NoDecode, BeforeValidator(_address)] = Address(Scheme.VSOCK, "any", HOST_VSOCK_PORT)
     """Where the host's services for the enclave listen."""
+    metrics: Annotated[Address | None, NoDecode, BeforeValidator(_address), AfterValidator(_scrapable)] = None
+    """Where Prometheus reads the counters, over HTTP at /metrics; nowhere when unset."""
     audit_log: Path | None = None
     """File the enclave's audit events are appended to; the log on stderr when unset."""
 

@@ -1,4 +1,4 @@
-"""The gRPC server for the enclave: boot configuration, KMS, storage, audit and health.
+"""The gRPC server for the enclave: boot configuration, KMS, storage, audit, counters and health.
 
 It is synchronous on a pool of threads, because boto3 blocks. It binds a private UNIX socket and is reached through a
 ServerBridge, over VSock and TCP alike: the development machine runs the path that production runs.
@@ -21,6 +21,7 @@ from ephemeral.transport import Address, ServerBridge, listen
 from ephemeral.wire import (
     add_AuditServiceServicer_to_server,
     add_BootConfigServiceServicer_to_server,
+    add_CounterServiceServicer_to_server,
     add_KmsProxyServiceServicer_to_server,
     add_StorageServiceServicer_to_server,
 )
@@ -28,6 +29,7 @@ from ephemeral_host.audit import AuditLog, AuditService
 from ephemeral_host.aws import kms_client, s3_client
 from ephemeral_host.boot import BootConfigService, boot_contents
 from ephemeral_host.config import HostConfig
+from ephemeral_host.counters import CounterService
 from ephemeral_host.kms import KmsProxyService
 from ephemeral_host.resilience import Backend, RetryPolicy
 from ephemeral_host.storage import StorageService
@@ -122,7 +124,16 @@ def build_server(
     add_KmsProxyServiceServicer_to_server(KmsProxyService(kms_client(config), kms), server)
     add_StorageServiceServicer_to_server(StorageService(s3_client(config), config.s3_bucket, storage), server)
     add_AuditServiceServicer_to_server(AuditService(audit), server)
+    add_CounterServiceServicer_to_server(_counters(telemetry), server)
     return server
+
+
+def _counters(telemetry: Telemetry) -> CounterService:
+    service = CounterService(telemetry.enclave)
+    telemetry.gauge("enclaves", service.enclaves, "Enclaves that report.")
+    telemetry.gauge("enclave.sessions", service.sessions, "Sessions that are open, in all enclaves.")
+    telemetry.gauge("enclave.models", service.models, "Models in memory, in all enclaves.")
+    return service
 
 
 class CountCalls(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
