@@ -1,10 +1,11 @@
-"""Benchmarks: each figure beside the floor it is measured against, in the same run, with the commit and the machine.
+"""Benchmarks: each figure beside what it is measured against, in the same run, with the commit and the machine.
 
 ::
 
     provenance.py    which code, which machine; without both nothing is printed
+    report.py        the tables, as Markdown and as JSON
     rounds.py        interleaved rounds, ratios within a round, their median
-    report.py        the table, as Markdown and as JSON
-    libraries.py     the suite, once for each choice of libraries
     verification.py  documents, receipts and session set-up against the bare cryptography they cannot do without
+    libraries.py     the same, once for each choice of libraries
+    serving/         the sealed path under load against the same engine unsealed and against other servers
 """

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
+from benchmarks.report import FloorFigures
 from benchmarks.rounds import Measured
 
 _FAST: Final = ("awscrt", "nacl")  # modules of the extra
@@ -14,16 +14,16 @@ _RUN: Final = "import runpy; runpy.run_module('benchmarks.verification', run_nam
 _WITHOUT: Final = f"import sys; sys.modules.update(dict.fromkeys({_FAST!r})); "
 
 
-def run(rounds: int) -> dict[str, Sequence[Measured]]:
+def run(rounds: int) -> FloorFigures:
     """Measure with the default libraries, then with those of the extra `fast` if both are installed."""
     tables = _child(_WITHOUT + _RUN, rounds)
     if all(find_spec(name) for name in _FAST):
         fast = _child(_RUN, rounds)
         tables |= {title: rows for title, rows in fast.items() if title not in tables}
-    return tables
+    return FloorFigures(tables, rounds)
 
 
-def _child(program: str, rounds: int) -> dict[str, Sequence[Measured]]:
+def _child(program: str, rounds: int) -> dict[str, list[Measured]]:
     command = (sys.executable, "-c", program, str(rounds))
     printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     return {title: [Measured(**row) for row in rows] for title, rows in json.loads(printed).items()}

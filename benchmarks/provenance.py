@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path(__file__).parents[1]
-_PACKAGES: Final = ("cryptography", "cbor2", "awscrt", "PyNaCl")
 
 
 class ProvenanceUnknown(Exception):
@@ -41,8 +40,10 @@ class Provenance:
         return f"{self.commit}, DIRTY: {len(self.changed)} files differ from it"
 
 
-def provenance(root: Path = _ROOT, cpu_information: Path = Path("/proc/cpuinfo")) -> Provenance:
-    """Find out.
+def provenance(
+    packages: Sequence[str] = (), root: Path = _ROOT, cpu_information: Path = Path("/proc/cpuinfo")
+) -> Provenance:
+    """Find out; of `packages`, those that are installed are named with their releases.
 
     Raises:
         ProvenanceUnknown: not a git checkout with a commit, or a processor that does not say what it is.
@@ -56,7 +57,7 @@ def provenance(root: Path = _ROOT, cpu_information: Path = Path("/proc/cpuinfo")
         cores=os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}, {_build()}",
-        libraries={name: found for name in _PACKAGES if (found := _version(name))},
+        libraries={name: found for name in packages if (found := _version(name))},
         openssl=_openssl(),
     )
 

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Protocol
 
 from benchmarks.provenance import Provenance
 from benchmarks.rounds import Measured
@@ -10,24 +11,64 @@ from benchmarks.rounds import Measured
 Tables = Mapping[str, Sequence[Measured]]
 
 
-def markdown(tables: Tables, source: Provenance, rounds: int) -> str:
+class Figures(Protocol):
+    """What a suite measured."""
+
+    @property
+    def how(self) -> str:
+        """How often it was measured."""
+
+    def markdown(self) -> str:
+        """Return the tables, with titles of the third level."""
+
+    def plain(self) -> object:
+        """Return everything, for programs."""
+
+    def drawings(self) -> Mapping[str, bytes]:
+        """Return pictures by the name of their file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloorFigures:
+    """Times of cases beside their floors."""
+
+    tables: Tables
+    rounds: int
+
+    @property
+    def how(self) -> str:
+        """How often it was measured."""
+        return f"{self.rounds} interleaved rounds"
+
+    def markdown(self) -> str:
+        """Return a table for each title."""
+        return "\n\n".join(f"### {title}\n\n{_table(rows)}" for title, rows in self.tables.items())
+
+    def plain(self) -> object:
+        """Return the rows with their verdicts."""
+        return {title: [asdict(row) | {"verdict": row.verdict} for row in rows] for title, rows in self.tables.items()}
+
+    def drawings(self) -> Mapping[str, bytes]:
+        """Return nothing: tables say it all."""
+        return {}
+
+
+def markdown(figures: Figures, source: Provenance) -> str:
     """Return the report."""
-    parts = [_source(source, rounds)]
-    parts += [f"### {title}\n\n{_table(rows)}" for title, rows in tables.items()]
-    return "\n\n".join(parts) + "\n"
+    return f"{_source(source, figures.how)}\n\n{figures.markdown()}\n"
 
 
-def as_json(tables: Tables, source: Provenance, rounds: int) -> str:
+def as_json(figures: Figures, source: Provenance) -> str:
     """Return the same for programs."""
-    results = {title: [asdict(row) | {"verdict": row.verdict} for row in rows] for title, rows in tables.items()}
-    return json.dumps({"source": asdict(source), "rounds": rounds, "results": results}, indent=2) + "\n"
+    report = {"source": asdict(source), "measured": figures.how, "results": figures.plain()}
+    return json.dumps(report, indent=2) + "\n"
 
 
-def _source(source: Provenance, rounds: int) -> str:
+def _source(source: Provenance, how: str) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in source.libraries.items())
     lines = {
         "Commit": source.tree,
-        "Measured": f"{source.measured_at}, {rounds} interleaved rounds",
+        "Measured": f"{source.measured_at}, {how}",
         "Machine": f"{source.cpu}, {source.cores} cores, {source.system}",
         "Python": source.python,
         "Libraries": f"{libraries}; cryptography's {source.openssl}",

@@ -11,13 +11,13 @@ from cryptography.exceptions import InvalidSignature
 from benchmarks import __main__ as command
 from benchmarks import provenance as origin
 from benchmarks.provenance import Provenance, ProvenanceUnknown, provenance
-from benchmarks.report import as_json, markdown
+from benchmarks.report import FloorFigures, as_json, markdown
 from benchmarks.rounds import Case, Measured, measure
 from benchmarks.verification import _signatures
 from ephemeral_devstack.nsm import SimulatedNsm
 
 CPU = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: A Processor\n"
-ROW = Measured("ours", "floor", 30.0, 20.0, 1.25, 1.2, 1.2)
+FIGURES = FloorFigures({"t": [Measured("ours", "floor", 30.0, 20.0, 1.25, 1.2, 1.2)]}, 5)
 SOURCE = Provenance("c0ffee", (), "2026-01-01 00:00 UTC", "A Processor", 2, "Linux 6", "CPython 3.11", {}, "OpenSSL 4")
 
 
@@ -40,7 +40,7 @@ def cpu(tmp_path: Path) -> Path:
 
 def test_outside_of_a_checkout_there_are_no_figures(tmp_path: Path, cpu: Path) -> None:
     with pytest.raises(ProvenanceUnknown, match="commit"):
-        provenance(tmp_path, cpu)
+        provenance(root=tmp_path, cpu_information=cpu)
 
 
 def test_on_a_machine_that_does_not_name_its_processor_there_are_no_figures(
@@ -48,31 +48,33 @@ def test_on_a_machine_that_does_not_name_its_processor_there_are_no_figures(
 ) -> None:
     monkeypatch.setattr(origin.platform, "processor", lambda: "")
     with pytest.raises(ProvenanceUnknown, match="processor"):
-        provenance(checkout, tmp_path / "absent")
+        provenance(root=checkout, cpu_information=tmp_path / "absent")
 
 
+@pytest.mark.parametrize("suite", sorted(command._SUITES))
 def test_the_command_refuses_without_measuring_anything(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    suite: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def unknown() -> Provenance:
+    def unknown(_packages: object) -> Provenance:
         raise ProvenanceUnknown("no commit")
 
     monkeypatch.setattr(command, "provenance", unknown)
-    monkeypatch.setattr(command, "_SUITES", {"verification": lambda _: pytest.fail("measured")})
-    assert command.main(["verification"]) == 2
+    monkeypatch.setattr(command, "_SUITES", {suite: command.Suite(lambda _: pytest.fail("measured"), 1, ())})
+    assert command.main([suite]) == 2
     printed = capsys.readouterr()
     assert (printed.out, "no commit" in printed.err) == ("", True)
 
 
 def test_a_clean_tree_is_its_commit_and_a_dirty_one_is_named_as_such(checkout: Path, cpu: Path) -> None:
-    clean = provenance(checkout, cpu)
+    clean = provenance(("click", "no-such-package"), checkout, cpu)
+    assert list(clean.libraries) == ["click"]
     assert clean.cpu == "A Processor (family 25, model 1)"
     assert (clean.tree, len(clean.commit)) == (clean.commit, 40)
     (checkout / "changed.py").write_text("")
-    dirty = provenance(checkout, cpu)
+    dirty = provenance(("click", "no-such-package"), checkout, cpu)
     assert dirty.changed == ("changed.py",)
-    assert "DIRTY" in markdown({"t": [ROW]}, dirty, 5)
-    assert json.loads(as_json({"t": [ROW]}, dirty, 5))["source"]["changed"] == ["changed.py"]
+    assert "DIRTY" in markdown(FIGURES, dirty)
+    assert json.loads(as_json(FIGURES, dirty))["source"]["changed"] == ["changed.py"]
 
 
 def test_ratios_are_taken_within_a_round_and_their_median_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +98,8 @@ def test_ratios_are_taken_within_a_round_and_their_median_is_reported(monkeypatc
 
 
 def test_a_target_that_is_missed_says_so() -> None:
-    assert ROW.verdict == "NOT met"
-    assert "NOT met" in markdown({"t": [ROW]}, SOURCE, 5)
+    assert FIGURES.tables["t"][0].verdict == "NOT met"
+    assert "NOT met" in markdown(FIGURES, SOURCE)
 
 
 def test_the_floor_is_the_five_signatures_of_the_document() -> None:
@@ -111,17 +113,22 @@ def test_the_floor_is_the_five_signatures_of_the_document() -> None:
             type(one)(one.key, one.signature, other.message).verify()
 
 
-def test_writing_replaces_the_figures_and_nothing_else() -> None:
-    document = f"before\n{command._START}\nold\n{command._END}\nafter\n"
-    once = command.replaced(document, "new\n")
-    assert once == f"before\n{command._START}\n\nnew\n\n{command._END}\nafter\n"
-    assert command.replaced(once, "new\n") == once
-    with pytest.raises(ValueError, match="marks"):
-        command.replaced("no marks", "new\n")
+def test_writing_replaces_the_figures_of_one_suite_and_nothing_else() -> None:
+    one, other = (command._START.format(suite) for suite in ("one", "other"))
+    document = f"before\n{one}\nold\n{command._END}\nbetween\n{other}\nold\n{command._END}\nafter\n"
+    once = command.replaced(document, "other", "new\n")
+    assert once == (f"before\n{one}\nold\n{command._END}\nbetween\n{other}\n\nnew\n\n{command._END}\nafter\n")
+    assert command.replaced(once, "other", "new\n") == once
+    with pytest.raises(ValueError, match="marks of third"):
+        command.replaced(document, "third", "new\n")
 
 
-def test_the_published_figures_have_their_marks_commit_and_machine() -> None:
+@pytest.mark.parametrize(
+    ("suite", "title"),
+    [("serving", "Targets"), ("verification", "Attestation document, cryptography for P-384")],
+)
+def test_the_published_figures_have_their_marks_commit_and_machine(suite: str, title: str) -> None:
     published = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
-    figures = published.partition(command._START)[2].partition(command._END)[0]
+    figures = published.partition(command._START.format(suite))[2].partition(command._END)[0]
     assert all(f"- {name}: " in figures for name in ("Commit", "Machine", "Python", "Libraries"))
-    assert "Attestation document, cryptography for P-384" in figures
+    assert f"### {title}\n" in figures

@@ -1,0 +1,11 @@
+"""Serving under load: the whole sealed path, the same engine without it, and two servers that anybody can install.
+
+::
+
+    generator (a process of its own) ──▶ sealed     relay ▶ enclave of the development stack
+                                     ──▶ unsealed   the same engine and batcher behind a bare gRPC service
+                                     ──▶ infinity   infinity-emb from PyPI, in an environment of its own
+                                     ──▶ fastapi    FastAPI and sentence-transformers, as one writes it in an hour
+
+One server runs at a time, all on the same cores and the same weights, in rounds that visit every one of them.
+"""

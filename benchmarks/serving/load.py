@@ -1,0 +1,167 @@
+"""Load of two kinds, and what came of it. Nothing here knows a protocol.
+
+Closed loop: each client sends its next request when the last one was answered. Open loop: requests come at random times
+whether or not the last ones were answered, as strangers send them; a latency then begins when its request was due.
+"""
+
+import asyncio
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.serving.texts import Text
+
+Vector = npt.NDArray[np.float32]
+REFUSED: Final = "refused"
+_SETTLE_SECONDS: Final = 60.0
+_FAULT_CHARACTERS: Final = 120
+
+
+class Refused(Exception):
+    """The server said at once that it has no room."""
+
+
+class WrongAnswer(Exception):
+    """An answer that is not the vector of its text."""
+
+
+class Client(Protocol):
+    """Something that gets a text embedded."""
+
+    async def embed(self, text: str) -> Callable[[], Vector]:
+        """Return the answer, to be parsed only if somebody looks at it.
+
+        Raises:
+            Refused: the server has no room.
+        """
+
+
+Check = Callable[[int, Callable[[], Vector]], None]
+"""Given a text's number and its answer: raises WrongAnswer, or accepts it; looks at a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request, in seconds of the monotonic clock; `fault` is empty when it was answered."""
+
+    begun: float
+    ended: float
+    tokens: int
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What happened in the window: answers, tokens of answered texts, latencies of answers in milliseconds."""
+
+    seconds: float
+    answered: int
+    tokens: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    faults: dict[str, int]
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.answered / self.seconds
+
+    @property
+    def refused(self) -> int:
+        """Requests that were told at once that there is no room."""
+        return self.faults.get(REFUSED, 0)
+
+    @property
+    def failures(self) -> int:
+        """Requests that were neither answered nor refused."""
+        return sum(self.faults.values()) - self.refused
+
+
+def summary(outcomes: Sequence[Outcome], start: float, seconds: float) -> Summary:
+    """Sum up what ended within the window."""
+    within = [outcome for outcome in outcomes if start <= outcome.ended < start + seconds]
+    answered = [outcome for outcome in within if not outcome.fault]
+    latencies = sorted(1000 * (outcome.ended - outcome.begun) for outcome in answered)
+    return Summary(
+        seconds,
+        len(answered),
+        sum(outcome.tokens for outcome in answered),
+        percentile(latencies, 50),
+        percentile(latencies, 95),
+        percentile(latencies, 99),
+        dict(Counter(outcome.fault for outcome in within if outcome.fault)),
+    )
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Return the least value that at least `percent` of all are no greater than (nearest rank); NaN of nothing."""
+    return ordered[math.ceil(percent / 100 * len(ordered)) - 1] if ordered else math.nan
+
+
+async def closed_loop(
+    clients: Sequence[Client], texts: Sequence[Text], check: Check, *, warm: float, seconds: float
+) -> Summary:
+    """Let every client send one request after the other; the window opens `warm` seconds after each had an answer."""
+    outcomes: list[Outcome] = []
+    numbers, over = itertools.count(), asyncio.Event()
+
+    async def keep_sending(client: Client, answered: asyncio.Event) -> None:
+        while not over.is_set():
+            outcomes.append(await _request(client, texts, next(numbers), check, time.monotonic()))
+            answered.set()
+
+    first = [asyncio.Event() for _ in clients]
+    sending = [asyncio.create_task(keep_sending(*each)) for each in zip(clients, first, strict=True)]
+    await asyncio.wait_for(asyncio.gather(*(answered.wait() for answered in first)), _SETTLE_SECONDS)
+    await asyncio.sleep(warm)
+    start = time.monotonic()
+    await asyncio.sleep(seconds)
+    over.set()
+    await asyncio.gather(*sending)  # what is under way is answered, so that the next load finds nothing waiting
+    return summary(outcomes, start, seconds)
+
+
+async def open_loop(
+    clients: Sequence[Client], texts: Sequence[Text], check: Check, *, rate: float, warm: float, seconds: float
+) -> Summary:
+    """Send at `rate` requests a second in all, at random times (Poisson); the clients take turns and may overlap."""
+    outcomes: list[Outcome] = []
+    random, under_way = Random(rate), set[asyncio.Task[None]]()  # noqa: S311 - nothing secret
+    begin = due = time.monotonic()
+
+    async def send(number: int, due: float) -> None:
+        outcomes.append(await _request(clients[number % len(clients)], texts, number, check, due))
+
+    for number in itertools.count():
+        due += random.expovariate(rate)
+        if due >= begin + warm + seconds:
+            break
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        task = asyncio.create_task(send(number, due))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+    await asyncio.gather(*under_way)
+    return summary(outcomes, begin + warm, seconds)
+
+
+async def _request(client: Client, texts: Sequence[Text], number: int, check: Check, begun: float) -> Outcome:
+    number %= len(texts)
+    fault = ""
+    try:
+        answer = await client.embed(texts[number].text)
+        ended = time.monotonic()
+        check(number, answer)
+    except Refused:
+        fault, ended = REFUSED, time.monotonic()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is counted and named
+        fault, ended = f"{type(error).__name__}: {error}"[:_FAULT_CHARACTERS], time.monotonic()
+    return Outcome(begun, ended, texts[number].tokens, fault)

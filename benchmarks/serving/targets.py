@@ -1,0 +1,100 @@
+"""What is asked of the serving path, and whether it is met: each figure the median over rounds of one round's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from benchmarks.serving.generating import Sample
+from benchmarks.serving.in_process import InProcess
+from benchmarks.serving.visit import ALONE, LONG, MIX, SHORT, Point, Visit
+
+_MEBI: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure and its bound; `at_least` says which side of it is good, `unit` what both are in."""
+
+    name: str
+    figure: float
+    bound: float
+    unit: str
+    at_least: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is on the good side; one that could not be measured is not."""
+        return self.figure >= self.bound if self.at_least else self.figure <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """All that was measured: visits by server, in the order of rounds, and the engine alone."""
+
+    visits: Mapping[str, Sequence[Visit]]
+    in_process: InProcess
+
+    @property
+    def rounds(self) -> int:
+        """How often each server was visited."""
+        return min(map(len, self.visits.values()))
+
+
+def targets(serving: Serving) -> list[Target]:
+    """Hold the figures against what is asked."""
+    ours = serving.visits["sealed"]
+    return [
+        Target(f"{SHORT}: answers per second, by infinity's", _speed(serving, SHORT, "infinity"), 1.4, "times"),
+        Target(f"{MIX}: answers per second, by infinity's", _speed(serving, MIX, "infinity"), 2.0, "times"),
+        Target(f"{LONG}: answers per second, by infinity's", _speed(serving, LONG, "infinity"), 0.95, "times"),
+        Target(f"{SHORT}: answers per second, by plain FastAPI's", _speed(serving, SHORT, "fastapi"), 4.0, "times"),
+        Target(f"{SHORT}: answers per second, of the unsealed", 100 * _speed(serving, SHORT, "unsealed"), 85, "%"),
+        Target(f"{ALONE}: median latency, added to the unsealed", _added_ms(serving), 2.0, "ms", at_least=False),
+        Target("in process, 32 texts of 32 tokens: of the matrix limit", 100 * serving.in_process.of_limit, 70, "%"),
+        Target(
+            "peak memory of the enclave", median(v.model_peak_bytes for v in ours) / _MEBI, 600, "MB", at_least=False
+        ),
+        Target(
+            "10 polite clients beside a flooder: p99, by idle's",
+            _median(ours, _unfairness),
+            3.0,
+            "times",
+            at_least=False,
+        ),
+        Target("goodput at 5 times the load, of the peak", 100 * _median(ours, _goodput), 90, "%"),
+    ]
+
+
+def _speed(serving: Serving, point: Point, peer: str) -> float:
+    """Answers a second of the sealed path by those of another server."""
+    return _paired(serving, peer, lambda own, other: _per_second(own, point) / _per_second(other, point))
+
+
+def _added_ms(serving: Serving) -> float:
+    return _paired(serving, "unsealed", lambda a, b: a.samples[ALONE].summary.p50_ms - b.samples[ALONE].summary.p50_ms)
+
+
+def _paired(serving: Serving, peer: str, compare: Callable[[Visit, Visit], float]) -> float:
+    return median(compare(*pair) for pair in zip(serving.visits["sealed"], serving.visits[peer], strict=True))
+
+
+def _median(visits: Sequence[Visit], of: Callable[[Visit], float]) -> float:
+    return median(map(of, visits))
+
+
+def _unfairness(visit: Visit) -> float:
+    return _stressed(visit.flooded).summary.p99_ms / _stressed(visit.idle).summary.p99_ms
+
+
+def _goodput(visit: Visit) -> float:
+    return _stressed(visit.overload).summary.per_second / _per_second(visit, MIX)
+
+
+def _per_second(visit: Visit, point: Point) -> float:
+    return visit.samples[point].summary.per_second
+
+
+def _stressed(sample: Sample | None) -> Sample:
+    assert sample is not None
+    return sample
