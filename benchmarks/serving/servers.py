@@ -92,9 +92,10 @@ SERVERS: Final[Mapping[str, Start]] = {
 
 @contextmanager
 def _http(port: int, command: tuple[str, ...], variables: Mapping[str, str]) -> Iterator[Running]:
-    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     with _folder() as folder, (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env={**os.environ, **offline, **variables}, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, env={**os.environ, "HF_HUB_OFFLINE": "1", **variables}, stdout=log, stderr=log
+        )
         try:
             _await_port(port, process, folder / "log")
             yield Running("http", f"http://127.0.0.1:{port}", (process.pid,), (process.pid,))
