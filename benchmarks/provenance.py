@@ -20,7 +20,7 @@ class ProvenanceUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where figures come from; `changed` are the files of a dirty tree."""
+    """Where figures come from; `changed` are the files of a dirty tree, `load` the load average before measuring."""
 
     commit: str
     changed: tuple[str, ...]
@@ -31,6 +31,7 @@ class Provenance:
     python: str
     libraries: dict[str, str]
     openssl: str
+    load: float
 
     @property
     def tree(self) -> str:
@@ -59,6 +60,7 @@ def provenance(
         python=f"{platform.python_implementation()} {platform.python_version()}, {_build()}",
         libraries={name: found for name in packages if (found := _version(name))},
         openssl=_openssl(),
+        load=os.getloadavg()[0],
     )
 
 

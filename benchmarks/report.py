@@ -68,7 +68,7 @@ def _source(source: Provenance, how: str) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in source.libraries.items())
     lines = {
         "Commit": source.tree,
-        "Measured": f"{source.measured_at}, {how}",
+        "Measured": f"{source.measured_at}, {how}, load average {source.load:.1f} at the start",
         "Machine": f"{source.cpu}, {source.cores} cores, {source.system}",
         "Python": source.python,
         "Libraries": f"{libraries}; cryptography's {source.openssl}",

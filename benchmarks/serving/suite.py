@@ -68,7 +68,7 @@ def run(rounds: int) -> ServingFigures:
 
 
 def _visits(rounds: int, reference: Path, progress: Progress) -> dict[str, list[Visit]]:
-    """Visit every server once a round, in turning order: none is always the first, or always after the same other."""
+    """Visit every server once a round, in an order that turns: none is always the first."""
     visits: dict[str, list[Visit]] = {name: [] for name in SERVERS}
     for number in range(rounds):
         first = number % len(SERVERS)

@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.serving.environments import release
 from benchmarks.serving.generating import Sample
-from benchmarks.serving.targets import Serving, Target, targets
+from benchmarks.serving.targets import MEBI, Serving, Target, targets
 from benchmarks.serving.visit import MIX, OVERLOAD, POINTS, SECONDS, Point, Visit
 
 NAMES: Final[Mapping[str, str]] = {
@@ -17,7 +17,6 @@ NAMES: Final[Mapping[str, str]] = {
     "fastapi": f"FastAPI {release('fastapi', 'fastapi')}, plain",
 }
 DRAWING: Final = "serving.svg"
-_MEBI: Final = 1 << 20
 
 
 def markdown(serving: Serving) -> str:
@@ -25,6 +24,7 @@ def markdown(serving: Serving) -> str:
     parts = [_targets(targets(serving)), f"![Tokens per second and latency of every server]({DRAWING})"]
     parts += [f"### {_capital(str(point))}\n\n{_loads(serving, point)}" for point in POINTS]
     parts.append(f"### Under stress\n\n{_stress(serving.visits['sealed'])}")
+    parts.append(f"### Memory\n\n{_memory(serving)}")
     parts.append(f"### In process\n\n{_in_process(serving)}")
     return "\n\n".join(parts)
 
@@ -65,8 +65,8 @@ def _targets(found: Sequence[Target]) -> str:
 
 def _loads(serving: Serving, point: Point) -> str:
     head = (
-        "| server | answers/s | tokens/s | p50 | p95 | p99 | failed | server | generator | peak memory |\n"
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        "| server | answers/s | tokens/s | p50 | p95 | p99 | failed | server | generator |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     return "\n".join([head, *(_load(name, serving.visits[name], point) for name in serving.visits)])
 
@@ -74,10 +74,9 @@ def _loads(serving: Serving, point: Point) -> str:
 def _load(name: str, visits: Sequence[Visit], point: Point) -> str:
     speed, tokens, p50, p95, p99, server, generator = (_of(visits, point, value) for value in _COLUMNS)
     failed = sum(visit.samples[point].summary.failures for visit in visits)
-    memory = median(visit.peak_bytes for visit in visits) / _MEBI
     return (
         f"| {NAMES[name]} | {speed:,.1f} | {tokens:,.0f} | {p50:,.1f} ms | {p95:,.1f} ms | {p99:,.1f} ms | {failed} "
-        f"| {server:.2f} cores | {generator:.2f} cores | {memory:,.0f} MB |"
+        f"| {server:.2f} cores | {generator:.2f} cores |"
     )
 
 
@@ -101,6 +100,16 @@ def _stressed(name: str, visits: Sequence[Visit], of: Callable[[Visit], Sample |
     refused = median(s.refused / s.seconds for s in summaries)
     failed = sum(s.failures for s in summaries)
     return f"| {name} | {offered:,.0f} | {answered:,.0f} | {refused:,.0f} | {failed} | {p50:,.1f} ms | {p99:,.1f} ms |"
+
+
+def _memory(serving: Serving) -> str:
+    head = "| server | all its processes | the one with the model |\n|---|--:|--:|"
+    rows = [
+        f"| {NAMES[name]} | {median(v.peak_bytes for v in visits) / MEBI:,.0f} MiB "
+        f"| {median(v.model_peak_bytes for v in visits) / MEBI:,.0f} MiB |"
+        for name, visits in serving.visits.items()
+    ]
+    return "\n".join([head, *rows])
 
 
 def _in_process(serving: Serving) -> str:

@@ -1,5 +1,6 @@
 """What is asked of the serving path, and whether it is met: each figure the median over rounds of one round's."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -9,7 +10,7 @@ from benchmarks.serving.generating import Sample
 from benchmarks.serving.in_process import InProcess
 from benchmarks.serving.visit import ALONE, LONG, MIX, SHORT, Point, Visit
 
-_MEBI: Final = 1 << 20
+MEBI: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def targets(serving: Serving) -> list[Target]:
         Target(f"{ALONE}: median latency, added to the unsealed", _added_ms(serving), 2.0, "ms", at_least=False),
         Target("in process, 32 texts of 32 tokens: of the matrix limit", 100 * serving.in_process.of_limit, 70, "%"),
         Target(
-            "peak memory of the enclave", median(v.model_peak_bytes for v in ours) / _MEBI, 600, "MB", at_least=False
+            "peak memory of the enclave", median(v.model_peak_bytes for v in ours) / MEBI, 600, "MiB", at_least=False
         ),
         Target(
             "10 polite clients beside a flooder: p99, by idle's",
@@ -68,7 +69,7 @@ def targets(serving: Serving) -> list[Target]:
 
 def _speed(serving: Serving, point: Point, peer: str) -> float:
     """Answers a second of the sealed path by those of another server."""
-    return _paired(serving, peer, lambda own, other: _per_second(own, point) / _per_second(other, point))
+    return _paired(serving, peer, lambda own, other: _ratio(_per_second(own, point), _per_second(other, point)))
 
 
 def _added_ms(serving: Serving) -> float:
@@ -84,11 +85,16 @@ def _median(visits: Sequence[Visit], of: Callable[[Visit], float]) -> float:
 
 
 def _unfairness(visit: Visit) -> float:
-    return _stressed(visit.flooded).summary.p99_ms / _stressed(visit.idle).summary.p99_ms
+    return _ratio(_stressed(visit.flooded).summary.p99_ms, _stressed(visit.idle).summary.p99_ms)
 
 
 def _goodput(visit: Visit) -> float:
-    return _stressed(visit.overload).summary.per_second / _per_second(visit, MIX)
+    return _ratio(_stressed(visit.overload).summary.per_second, _per_second(visit, MIX))
+
+
+def _ratio(figure: float, by: float) -> float:
+    """Divide; by nothing, which is a server that did not answer, the ratio is unknown."""
+    return figure / by if by else math.nan
 
 
 def _per_second(visit: Visit, point: Point) -> float:

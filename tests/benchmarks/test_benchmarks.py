@@ -18,7 +18,9 @@ from ephemeral_devstack.nsm import SimulatedNsm
 
 CPU = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: A Processor\n"
 FIGURES = FloorFigures({"t": [Measured("ours", "floor", 30.0, 20.0, 1.25, 1.2, 1.2)]}, 5)
-SOURCE = Provenance("c0ffee", (), "2026-01-01 00:00 UTC", "A Processor", 2, "Linux 6", "CPython 3.11", {}, "OpenSSL 4")
+SOURCE = Provenance(
+    "c0ffee", (), "2026-01-01 00:00 UTC", "A Processor", 2, "Linux 6", "CPython 3.11", {}, "OpenSSL 4", 0.5
+)
 
 
 @pytest.fixture
@@ -100,6 +102,10 @@ def test_ratios_are_taken_within_a_round_and_their_median_is_reported(monkeypatc
 def test_a_target_that_is_missed_says_so() -> None:
     assert FIGURES.tables["t"][0].verdict == "NOT met"
     assert "NOT met" in markdown(FIGURES, SOURCE)
+
+
+def test_figures_say_how_busy_the_machine_was() -> None:
+    assert "load average 0.5 at the start" in markdown(FIGURES, SOURCE)
 
 
 def test_the_floor_is_the_five_signatures_of_the_document() -> None:

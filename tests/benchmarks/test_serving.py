@@ -267,6 +267,12 @@ def test_a_figure_is_the_median_of_the_rounds() -> None:
     assert by_infinity.figure == pytest.approx(2.0)
 
 
+def test_a_peer_that_answered_nothing_is_not_beaten() -> None:
+    serving = _serving(_visit(90))
+    silent = Serving({**serving.visits, "fastapi": [_visit(0)]}, serving.in_process)
+    assert not next(target for target in targets(silent) if "FastAPI" in target.name).met
+
+
 def test_a_latency_that_could_not_be_measured_is_no_met_target() -> None:
     nothing = _visit(90, math.nan)
     assert not next(target for target in targets(_serving(nothing)) if target.unit == "ms").met
@@ -277,7 +283,7 @@ def test_every_server_and_every_failure_stands_in_the_tables() -> None:
     failing.samples[POINTS[1]].summary.faults["HttpError: HTTP 500"] = 7
     serving = _serving(failing)
     report = tables.markdown(serving)
-    assert all(report.count(f"| {name} |") == len(POINTS) for name in tables.NAMES.values())
+    assert all(report.count(f"| {name} |") == len(POINTS) + 1 for name in tables.NAMES.values())
     assert "| 7 |" in report
     assert json.loads(json.dumps(tables.plain(serving)))["in_process"] == asdict(serving.in_process)
     assert json.loads(json.dumps(tables.drawn(serving)))["points"] == [str(point) for point in POINTS]
