@@ -68,11 +68,13 @@ def _source(source: Provenance, how: str) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in source.libraries.items())
     lines = {
         "Commit": source.tree,
-        "Measured": f"{source.measured_at}, {how}, load average {source.load:.1f} at the start",
+        "Measured": f"{source.measured_at}, {how}, load average {source.load:.1f} before it",
         "Machine": f"{source.cpu}, {source.cores} cores, {source.system}",
         "Python": source.python,
         "Libraries": f"{libraries}; cryptography's {source.openssl}",
     }
+    if source.load > source.cores / 2:
+        lines["Caution"] = "others were using this machine; what was not measured in the same moment compares badly"
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 

@@ -28,7 +28,7 @@ class ServingFigures:
     @property
     def how(self) -> str:
         """How often it was measured."""
-        return f"medians of {self.serving.rounds} rounds"
+        return f"{self.serving.rounds} rounds, medians of them"
 
     def markdown(self) -> str:
         """Return the tables."""

@@ -8,7 +8,7 @@ from typing import Final
 from benchmarks.serving.environments import release
 from benchmarks.serving.generating import Sample
 from benchmarks.serving.targets import MEBI, Serving, Target, targets
-from benchmarks.serving.visit import MIX, OVERLOAD, POINTS, SECONDS, Point, Visit
+from benchmarks.serving.visit import MIX, OVERLOAD, POINTS, Point, Visit
 
 NAMES: Final[Mapping[str, str]] = {
     "sealed": "sealed, through the relay",
@@ -116,8 +116,7 @@ def _in_process(serving: Serving) -> str:
     alone = serving.in_process
     return (
         f"The products of the encoder's layers alone: {alone.limit:,.0f} GFLOP/s. The engine, from texts to vectors: "
-        f"{alone.engine:,.0f} GFLOP/s, {100 * alone.of_limit:.0f} % of it. "
-        f"Every load lasted {SECONDS:g} s after its warm-up."
+        f"{alone.engine:,.0f} GFLOP/s, {100 * alone.of_limit:.0f} % of it."
     )
 
 

@@ -14,14 +14,16 @@ from benchmarks.serving.usage import peak_bytes
 
 WARM: Final = 0.5
 SECONDS: Final = 4.0
+LONG_SECONDS: Final = 8.0  # answers of a batch come together, and a window should hold several batches
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Clients in a closed loop, and how long their texts are."""
+    """Clients in a closed loop, how long their texts are, and how long the load lasts."""
 
     lengths: str
     clients: int
+    seconds: float = SECONDS
 
     def __str__(self) -> str:
         texts = "mixed lengths" if self.lengths == MIXED else f"{self.lengths} tokens"
@@ -30,8 +32,8 @@ class Point:
 
 ALONE: Final = Point("16", 1)
 SHORT: Final = Point("16", 64)
-LONG: Final = Point("128", 64)
-MIX: Final = Point(MIXED, 64)
+LONG: Final = Point("128", 64, LONG_SECONDS)
+MIX: Final = Point(MIXED, 64, LONG_SECONDS)
 POINTS: Final = (ALONE, SHORT, LONG, MIX)
 
 OVERLOAD: Final = 5.0
@@ -66,7 +68,7 @@ def visit(start: Start, reference: Path, progress: Progress, *, under_stress: bo
 
 
 def _sample(clients: GeneratorProcess, point: Point, progress: Progress) -> Sample:
-    sample = clients.run(Load(point.lengths, point.clients, WARM, SECONDS))
+    sample = clients.run(Load(point.lengths, point.clients, WARM, point.seconds))
     progress.say(f"{point}: {sample.summary.per_second:,.0f}/s")
     return sample
 
@@ -74,7 +76,7 @@ def _sample(clients: GeneratorProcess, point: Point, progress: Progress) -> Samp
 def _overload(clients: GeneratorProcess, peak: Sample, progress: Progress) -> Sample:
     """Send five times what was just answered at most, at random times, and count what is answered now."""
     rate = OVERLOAD * peak.summary.per_second
-    sample = clients.run(Load(MIX.lengths, MIX.clients, 2 * WARM, SECONDS, rate=rate))
+    sample = clients.run(Load(MIX.lengths, MIX.clients, 2 * WARM, MIX.seconds, rate=rate))
     progress.say(f"{rate:,.0f}/s offered: {sample.summary.per_second:,.0f}/s answered")
     return sample
 

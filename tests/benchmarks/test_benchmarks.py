@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,9 @@ def test_a_target_that_is_missed_says_so() -> None:
 
 
 def test_figures_say_how_busy_the_machine_was() -> None:
-    assert "load average 0.5 at the start" in markdown(FIGURES, SOURCE)
+    quiet, busy = (markdown(FIGURES, replace(SOURCE, load=load)) for load in (0.5, 1.5))
+    assert "load average 0.5 before it" in quiet
+    assert ("Caution" in quiet, "Caution" in busy) == (False, True)
 
 
 def test_the_floor_is_the_five_signatures_of_the_document() -> None:
