@@ -28,7 +28,7 @@ class ServingFigures:
     @property
     def how(self) -> str:
         """How often it was measured."""
-        return f"{self.serving.rounds} rounds, medians of them"
+        return f"medians of {self.serving.rounds} round{'s' if self.serving.rounds > 1 else ''}"
 
     def markdown(self) -> str:
         """Return the tables."""
