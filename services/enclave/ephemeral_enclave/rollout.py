@@ -122,9 +122,10 @@ class Rollout:
         await generation.release()
 
     async def _unload(self, generation: Generation) -> None:
-        for served in self._enclave.registry.forget_others([generation]):
-            await self._trail.model(AuditKind.AUDIT_KIND_MODEL_UNLOADED, served)
+        gone = self._enclave.registry.forget_others([generation])
         await asyncio.to_thread(_return_memory)
+        for served in gone:
+            await self._trail.model(AuditKind.AUDIT_KIND_MODEL_UNLOADED, served)
 
 
 def _return_memory() -> None:
