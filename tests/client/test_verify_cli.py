@@ -1,14 +1,18 @@
 """``ephemeralml verify``: an auditor who reads only its lines can say what was proven, and the exit code agrees."""
 
 import base64
+import hashlib
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ephemeral.trusted.attestation import parse_document
 from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.policy import AcceptedModel
 from ephemeralml.cli import run
@@ -25,7 +29,7 @@ class Folder:
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
         self._capsys = capsys
-        kept = KeptEvidence()
+        self.kept = kept = KeptEvidence()
         bundle = kept.bundle()
         self.bundle = bundle
         for name, contents in (
@@ -323,3 +327,77 @@ class TestBundle:
 
     def test_needs_a_policy(self, folder: Folder) -> None:
         assert folder.verify("bundle", folder.file("bundle"), trust=False)[0] == 2
+
+
+class TestWrongFile:
+    """Somebody who gives a file to the wrong command is told which is the right one."""
+
+    @pytest.mark.parametrize("command", ["attestation", "receipt", "manifest", "bundle"])
+    @pytest.mark.parametrize("kind", ["document", "receipt", "manifest", "bundle"])
+    def test_of_one_kind_for_the_command_of_another(self, folder: Folder, kind: str, command: str) -> None:
+        right = "attestation" if kind == "document" else kind
+        signer = ("--document", folder.file("document")) if command == "receipt" else ()
+        code, shown, _ = folder.verify(command, folder.file(kind), *signer)
+        assert (code == 0) == (command == right)
+        assert (f"use ephemeralml verify {right}." in shown) == (command != right)
+
+    @pytest.mark.parametrize(
+        ("contents", "named"),
+        [
+            (b"", "FILE is empty."),
+            (b"-----BEGIN CERTIFICATE-----\n", "FILE is PEM text"),
+            (b'{"Measurements": {"PCR0": "00"}}', "use ephemeralml policy add."),
+            (b"[1, 2]", "FILE is JSON"),
+            (bytes.fromhex("308006092a864886f70d010703a080"), "FILE is a CMS envelope"),
+        ],
+    )
+    def test_that_is_no_evidence(self, folder: Folder, contents: bytes, named: str) -> None:
+        code, shown, _ = folder.verify("attestation", folder.file("other", contents))
+        assert code == 1
+        assert named in shown
+
+    def test_that_is_a_certificate(self, folder: Folder) -> None:
+        certificate = parse_document(folder.bundle.document).certificate
+        assert "FILE is a certificate" in folder.verify("attestation", folder.file("leaf", certificate))[1]
+
+    def test_of_the_right_kind_gets_no_hint_however_wrong_it_is(self, folder: Folder) -> None:
+        document = folder.bundle.document
+        bad = folder.file("bad", document[:-1] + bytes([document[-1] ^ 1]))
+        code, shown, _ = folder.verify("attestation", bad)
+        assert code == 1
+        assert "note:" not in shown
+
+
+def test_a_record_names_each_file_by_the_hash_that_others_compute(folder: Folder) -> None:
+    code, shown, _ = folder.verify("receipt", folder.file("receipt"), "--document", folder.file("document"))
+    assert code == 0
+    for name in ("receipt", "document"):
+        assert hashlib.sha256((folder.path / name).read_bytes()).hexdigest() in shown
+    assert folder.kept.policy.digest.hex() in shown
+    listed = json.loads(
+        folder.verify("receipt", folder.file("receipt"), "--document", folder.file("document"), "--json")[1]
+    )
+    assert [source["role"] for source in listed["given"]] == ["receipt", "document", "policy"]
+
+
+def test_a_refusal_says_that_nothing_is_proven(folder: Folder) -> None:
+    _, shown, _ = folder.verify("attestation", folder.file("other", b"\x84"))
+    assert [line for line in shown.splitlines() if line.startswith("proven: ")] == [
+        "proven: nothing: a check failed; each PASS says only what it compared."
+    ]
+
+
+@pytest.mark.vectors
+def test_a_published_vector_names_its_key_and_is_not_believed(folder: Folder) -> None:
+    vector = vector_json("air-v1/valid/v1-nitro-no-nonce.json")
+    code, _, said = folder.verify("receipt", folder.file("v.json", json.dumps(vector).encode()), trust=False)
+    assert code == 2
+    assert vector["public_key_hex"] in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_no_bug_of_ours(folder: Folder) -> None:
+    command = [sys.executable, "-m", "ephemeralml.cli", "verify", "attestation", folder.file("document")]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, b"bug" in done.stderr, b"SYSTEM" in done.stderr) == (3, False, True)

@@ -2,13 +2,13 @@
 
 Exit codes, for every command:
 
-== ==============================================================================================
+== ============================================================================================================
 0  everything required was verified, and the command did what it says
 1  a verdict: the enclave, the session, the receipt, the model or a policy is not what it must be
 2  usage: an option, file, address, policy or text is wrong
-3  infrastructure: nothing answers, too late, too busy, or AWS refuses
+3  infrastructure: nothing answers, too late, too busy, AWS refuses, or the system fails, a full disk for example
 4  a bug of ours
-== ==============================================================================================
+== ============================================================================================================
 """
 
 import sys
@@ -63,6 +63,9 @@ def run(arguments: list[str]) -> int:
     except EphemeralError as error:
         _say(f"{error.code}: {error.detail}")
         return exit_code(error)
+    except OSError as error:
+        _say(f"SYSTEM: {error.strerror or type(error).__name__}")
+        return _INFRASTRUCTURE
     except Exception as error:  # noqa: BLE001  # the last line of defence: users get no traceback
         _say(f"INTERNAL: {type(error).__name__}: this is a bug; please report what you ran")
         return _BUG

@@ -2,17 +2,50 @@
 
 import base64
 import binascii
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ephemeralml.cli.kind import recognise
 from ephemeralml.cli.options import read_file
+from ephemeralml.cli.steps import Source
 
 _ASCII_END: Final = 0x80  # every format here starts with a CBOR tag, array or map: a byte above ASCII
 _SLACK: Final = 4096
 
 
-def read_evidence(path: Path, what: str, most: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class EvidenceFile:
+    """A file of evidence: the bytes that lie there, and the evidence in them."""
+
+    role: str
+    path: Path
+    contents: bytes
+    raw: bytes
+
+    @property
+    def source(self) -> Source:
+        """What a record names it by: the hash that `sha256sum` prints."""
+        digest = hashlib.sha256(self.contents).hexdigest()
+        return Source(self.role, str(self.path), f"{len(self.contents):,} bytes, SHA-256 {digest}")
+
+    def note(self, command: str) -> str:
+        """Return a hint if it looks like a file for another command than this one."""
+        kind = recognise(self.raw)
+        return "" if kind is None else kind.note(command)
+
+    @property
+    def published_key(self) -> str | None:
+        """The public key that a published vector carries beside its receipt, in hex; nobody vouches for it."""
+        match _json(self.contents):
+            case {"receipt_hex": str(), "public_key_hex": str() as key}:
+                return key if _hex(key.encode()) else None
+        return None
+
+
+def read_evidence(path: Path, role: str, most: int) -> EvidenceFile:
     """Read evidence of at most `most` bytes, in whichever spelling.
 
     Text that is nothing of these is returned as it is, for the verifier to refuse.
@@ -20,11 +53,15 @@ def read_evidence(path: Path, what: str, most: int) -> bytes:
     Raises:
         ConfigError: unreadable or too large.
     """
-    raw = read_file(path, what, 3 * most + _SLACK)  # hex in pairs with spaces takes three characters a byte
-    if not raw or raw[0] >= _ASCII_END:
-        return raw
-    text = b"".join(raw.split())
-    return _hex(text.removeprefix(b"0x")) or _base64(text) or _air_vector(raw) or raw
+    contents = read_file(path, f"the {role}", 3 * most + _SLACK)  # hex in pairs with spaces: three characters a byte
+    return EvidenceFile(role, path, contents, _spelt(contents))
+
+
+def _spelt(contents: bytes) -> bytes:
+    if not contents or contents[0] >= _ASCII_END:
+        return contents
+    text = b"".join(contents.split())
+    return _hex(text.removeprefix(b"0x")) or _base64(text) or _air_vector(contents) or contents
 
 
 def _hex(text: bytes) -> bytes | None:
@@ -44,10 +81,14 @@ def _base64(text: bytes) -> bytes | None:
 
 def _air_vector(text: bytes) -> bytes | None:
     """Return the receipt of a vector as AIR v1 publishes them: a JSON object whose `receipt_hex` is the receipt."""
-    try:
-        match json.loads(text):
-            case {"receipt_hex": str() as receipt}:
-                return binascii.unhexlify(receipt)
-    except (ValueError, RecursionError):
-        pass
+    match _json(text):
+        case {"receipt_hex": str() as receipt}:
+            return _hex(receipt.encode())
     return None
+
+
+def _json(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -59,7 +59,7 @@ def verify(manifest: Path, publisher: str | None, trust: Path | None, container:
     """Verify a signed manifest, and that a downloaded container is the one it describes; no key is needed."""
     if publisher is None and trust is None:
         raise click.UsageError("give --publisher HEX or --trust FILE: anybody can sign a manifest")
-    raw = read_evidence(manifest, "the manifest", MAX_MANIFEST_BYTES)
+    raw = read_evidence(manifest, "manifest", MAX_MANIFEST_BYTES).raw
     policy = None if trust is None else TrustPolicy.load(trust)
     publishers = () if publisher is None else (read_publisher(publisher),)
     with reporting(as_json=as_json):

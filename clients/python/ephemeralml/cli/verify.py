@@ -1,6 +1,7 @@
 """``ephemeralml verify attestation | receipt | manifest | bundle``: kept evidence, checked with nothing but files."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +12,9 @@ from ephemeral.trusted.ed25519 import KeyRejected, VerifyingKey
 from ephemeral.trusted.policy import TrustPolicy
 from ephemeralml.bundle import MAX_BUNDLE_BYTES, Bundle
 from ephemeralml.chain import verify_bundle
-from ephemeralml.cli.evidence_file import read_evidence
+from ephemeralml.cli.evidence_file import EvidenceFile, read_evidence
 from ephemeralml.cli.options import JSON, trust_option
-from ephemeralml.cli.steps import reporting, show_report
+from ephemeralml.cli.steps import Given, Source, reporting, show_report
 from ephemeralml.offline import Scope, audit_document, audit_manifest, audit_receipt, verify_offline
 
 _FILE: Final = click.Path(path_type=Path)
@@ -61,10 +62,11 @@ def attestation(
     """Verify the attestation document in FILE."""
     policy = _policy(trust)
     scope = Scope.ORIGIN if origin_only else Scope.BUILD if any_purpose else Scope.SESSION
-    raw = read_evidence(file, "the document", MAX_DOCUMENT_BYTES)
-    with reporting(as_json=as_json):
-        report = audit_document(raw, policy, scope, archived=archive, nonce=_nonce(nonce))
-    show_report(report, as_json=as_json)
+    kept, wanted = read_evidence(file, "document", MAX_DOCUMENT_BYTES), _nonce(nonce)
+    given = _given("attestation", trust, policy, kept)
+    with reporting(given, as_json=as_json):
+        report = audit_document(kept.raw, policy, scope, archived=archive, nonce=wanted)
+    show_report(report, given, as_json=as_json)
 
 
 @verify.command()
@@ -96,23 +98,26 @@ def receipt(
     """Verify the receipt in FILE at its document's own time, without any network."""
     if [key, document, bundle].count(None) != 2:
         text = "give --document FILE or --bundle FILE, with --trust FILE, or --key HEX: who signed it must be known"
-        raise click.UsageError(text)
+        raise click.UsageError(text + _hint(file))
     if key is None and trust is None:
         raise click.UsageError("that needs --trust FILE: without measurements nobody knows whose key signed it")
     if replay is not None and bundle is None:
         raise click.UsageError("--replay needs --bundle FILE, which holds the texts and the vectors")
     policy, wanted = _policy(trust), _nonce(nonce)
-    raw = read_evidence(file, "the receipt", MAX_RECEIPT_BYTES)
-    with reporting(as_json=as_json):
-        if bundle is not None and policy is not None:
-            kept = Bundle.parse(read_evidence(bundle, "the bundle", MAX_BUNDLE_BYTES))
-            report = verify_bundle(dataclasses.replace(kept, receipt=raw).encode(), policy, replay=replay).report
-        elif document is None or policy is None:
-            report = audit_receipt(raw, _key(key or ""), nonce=wanted)
+    kept = read_evidence(file, "receipt", MAX_RECEIPT_BYTES)
+    signer = None if key is None else _key(key)
+    beside = [read_evidence(path, role, most) for path, role, most in _beside(document, bundle)]
+    given = _given("receipt", trust, policy if signer is None else None, kept, *beside)
+    with reporting(given, as_json=as_json):
+        if signer is not None or policy is None:
+            assert signer is not None  # one of the two was required above
+            report = audit_receipt(kept.raw, signer, nonce=wanted)
+        elif bundle is not None:
+            whole = dataclasses.replace(Bundle.parse(beside[0].raw), receipt=kept.raw)
+            report = verify_bundle(whole.encode(), policy, replay=replay).report
         else:
-            evidence = read_evidence(document, "the document", MAX_DOCUMENT_BYTES)
-            report = verify_offline(raw, evidence, policy, nonce=wanted).report
-    show_report(report, as_json=as_json)
+            report = verify_offline(kept.raw, beside[0].raw, policy, nonce=wanted).report
+    show_report(report, given, as_json=as_json)
 
 
 @verify.command()
@@ -122,10 +127,11 @@ def receipt(
 def manifest(file: Path, trust: Path | None, *, as_json: bool) -> None:
     """Verify the signed model manifest in FILE under the publishers that the policy names."""
     policy = _policy(trust)
-    raw = read_evidence(file, "the manifest", MAX_MANIFEST_BYTES)
-    with reporting(as_json=as_json):
-        report = audit_manifest(raw, policy)
-    show_report(report, as_json=as_json)
+    kept = read_evidence(file, "manifest", MAX_MANIFEST_BYTES)
+    given = _given("manifest", trust, policy, kept)
+    with reporting(given, as_json=as_json):
+        report = audit_manifest(kept.raw, policy)
+    show_report(report, given, as_json=as_json)
 
 
 @verify.command()
@@ -149,14 +155,33 @@ def bundle(
 ) -> None:
     """Verify the bundle in FILE: the whole chain from a receipt to a pinned root."""
     policy = TrustPolicy.load(trust)
-    raw = read_evidence(file, "the bundle", MAX_BUNDLE_BYTES)
-    with reporting(as_json=as_json):
-        report = verify_bundle(raw, policy, other_policy=other_policy, replay=replay).report
-    show_report(report, as_json=as_json)
+    kept = read_evidence(file, "bundle", MAX_BUNDLE_BYTES)
+    given = _given("bundle", trust, policy, kept)
+    with reporting(given, as_json=as_json):
+        report = verify_bundle(kept.raw, policy, other_policy=other_policy, replay=replay).report
+    show_report(report, given, as_json=as_json)
 
 
 def _policy(path: Path | None) -> TrustPolicy | None:
     return None if path is None else TrustPolicy.load(path)
+
+
+def _beside(document: Path | None, bundle: Path | None) -> Iterator[tuple[Path, str, int]]:
+    if document is not None:
+        yield document, "document", MAX_DOCUMENT_BYTES
+    if bundle is not None:
+        yield bundle, "bundle", MAX_BUNDLE_BYTES
+
+
+def _given(command: str, trust: Path | None, policy: TrustPolicy | None, *files: EvidenceFile) -> Given:
+    rules = () if policy is None else (Source("policy", str(trust), f"rules of digest {policy.digest.hex()}"),)
+    return Given((*(file.source for file in files), *rules), files[0].note(f"verify {command}"))
+
+
+def _hint(file: Path) -> str:
+    """Name the key that a published vector carries; to believe it is for the caller to decide."""
+    key = read_evidence(file, "receipt", MAX_RECEIPT_BYTES).published_key
+    return "" if key is None else f". This published vector names the key {key}"
 
 
 def _nonce(text: str | None) -> bytes | None:
