@@ -336,8 +336,8 @@ class TestWrongFile:
     @pytest.mark.parametrize("kind", ["document", "receipt", "manifest", "bundle"])
     def test_of_one_kind_for_the_command_of_another(self, folder: Folder, kind: str, command: str) -> None:
         right = "attestation" if kind == "document" else kind
-        signer = ("--document", folder.file("document")) if command == "receipt" else ()
-        code, shown, _ = folder.verify(command, folder.file(kind), *signer)
+        options = {"receipt": ("--document", folder.file("document")), "attestation": ("--archive",)}
+        code, shown, _ = folder.verify(command, folder.file(kind), *options.get(command, ()))
         assert (code == 0) == (command == right)
         assert (f"use ephemeralml verify {right}." in shown) == (command != right)
 
@@ -397,7 +397,14 @@ def test_a_published_vector_names_its_key_and_is_not_believed(folder: Folder) ->
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_no_bug_of_ours(folder: Folder) -> None:
-    command = [sys.executable, "-m", "ephemeralml.cli", "verify", "attestation", folder.file("document")]
+    command = [
+        sys.executable,
+        "-c",
+        "from ephemeralml.cli import main; main()",
+        "verify",
+        "attestation",
+        folder.file("document"),
+    ]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, b"bug" in done.stderr, b"SYSTEM" in done.stderr) == (3, False, True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ephemeralml.cli.kind import recognise
+from ephemeralml.cli.kind import PEM, recognise
 from ephemeralml.cli.options import read_file
 from ephemeralml.cli.steps import Source
 
@@ -58,7 +58,7 @@ def read_evidence(path: Path, role: str, most: int) -> EvidenceFile:
 
 
 def _spelt(contents: bytes) -> bytes:
-    if not contents or contents[0] >= _ASCII_END:
+    if not contents or contents[0] >= _ASCII_END or contents.startswith(PEM):  # dashes are base64url too
         return contents
     text = b"".join(contents.split())
     return _hex(text.removeprefix(b"0x")) or _base64(text) or _air_vector(contents) or contents

@@ -18,6 +18,7 @@ _CONTENT_TYPES: Final = {
     b"vnd.ephemeralml.manifest": ("a model manifest", "verify manifest"),
     b"vnd.ephemeralml.policy": ("a signed trust policy", "policy verify"),
 }
+PEM: Final = b"-----BEGIN "
 _HEAD: Final = 64
 _SEQUENCE: Final = b"\x30"
 _ENVELOPED_DATA: Final = bytes.fromhex("06092a864886f70d010703")  # RFC 5652 section 6.1
@@ -45,7 +46,7 @@ def recognise(raw: bytes) -> Kind | None:
         return _der(raw)
     if FORMAT.encode() in raw[:_HEAD]:
         return Kind("a bundle", "verify bundle")
-    if raw.startswith(b"-----BEGIN "):
+    if raw.startswith(PEM):
         return Kind("PEM text, a certificate or a key, which vouches for nothing by itself")
     if raw.lstrip().startswith((b"{", b"[")):
         measured = b'"Measurements"' in raw
