@@ -19,7 +19,7 @@ Tensor = torch.Tensor
 BLOCK_ROWS: Final = 256
 _TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 _PROBE: Final = (5, 48, 80)  # rows, inputs, outputs: nothing that a kernel could find convenient
-_COUNTS: Final = (2, 3, 8, 16, 31, 32, 33, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+_COUNTS: Final = (2, 3, 16, 31, 32, 33, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 _MANY: Final = 1024
 
 

@@ -24,6 +24,8 @@ from ephemeral_enclave.pipeline import Files, Normalize, Pipeline, Pooling, requ
 from ephemeral_enclave.tokenizer import encode, read_tokenizer
 from ephemeral_enclave.weights import read_tensors, require_match
 
+_STEP: Final = 64
+_FEW: Final = 16
 _POOLINGS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of float[rows, length, width]
     "cls": lambda x: x[:, 0],
     "mean": lambda x: x.mean(1),
@@ -69,7 +71,7 @@ class PackedBertEngine:
 
     @classmethod
     def from_files(cls, files: Files, pipeline: Pipeline, dtype: torch.dtype = torch.float32) -> Self:
-        """Build the engine from the folder's files by name; embeddings share memory with `model.safetensors`.
+        """Build the engine from the folder's files by name, of which nothing is needed afterwards.
 
         Raises:
             ModelFormatError: a file is missing, malformed, or not what config.json calls for.
@@ -113,7 +115,7 @@ class _Encoder:
 
     def __init__(self, tensors: Mapping[str, Tensor], config: BertConfig, dtype: torch.dtype) -> None:
         def of(name: str) -> Tensor:
-            return tensors[name].to(dtype)
+            return tensors[name].to(dtype, copy=True)  # so that the file's buffer can go: most of it is laid out anew
 
         self.width = config.hidden_size
         self._norm = _norm(of, "embeddings.LayerNorm", config)
@@ -126,15 +128,21 @@ class _Encoder:
         self._blocks = linears[0].block is not None
 
     def __call__(self, rows: Sequence[Tokens], groups: Sequence[_Group]) -> Tensor:
-        """Return float[tokens, width], and rows of no meaning behind them where kernels need company."""
+        """Return float[tokens, width], and rows of no meaning behind them that make the number a round one."""
         ids = [token for group in groups for place in group.places for token in rows[place]]
         at = [position for group in groups for _ in group.places for position in range(group.length)]
-        company = [0] * (-len(ids) % BLOCK_ROWS if self._blocks else 2 - len(ids))
+        company = [0] * (-len(ids) % self._step(len(ids)))
         words = functional.embedding(torch.tensor(ids + company), self._words)
         x = self._norm(words + functional.embedding(torch.tensor(at + company), self._places))
         for layer in self._layers:
             x = layer(x, groups)
         return x
+
+    def _step(self, rows: int) -> int:
+        """What the number of rows must be a multiple of: for every number, the libraries keep a kernel for ever."""
+        if self._blocks:
+            return BLOCK_ROWS
+        return _FEW if rows <= _STEP else _STEP
 
 
 class _Layer:

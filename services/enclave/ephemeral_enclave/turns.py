@@ -12,8 +12,8 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from ephemeral_enclave.engine import Engine, Tokens
 
-BATCH_TOKENS: Final = 1024
-SESSION_TOKENS: Final = 512  # of one session in one batch, even when no other waits: one may come while it is computed
+BATCH_TOKENS: Final = 512  # as fast per token as more; and while one batch is computed, the one before is answered
+SESSION_TOKENS: Final = 256  # of one session in one batch, even when no other waits: one may come while it is computed
 
 
 class Waiting(Protocol):
