@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from benchmarks.rounds import Case, Measured, measure
 from ephemeral.trusted import ed25519, p384
@@ -64,6 +65,11 @@ class _Signed:
     def verify(self) -> None:
         self.key.verify(self.signature, self.message, _ALGORITHM)
 
+    @property
+    def spki(self) -> bytes:
+        """The key as a document brings it."""
+        return self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
 
 def _signatures(raw: bytes) -> list[_Signed]:
     """Four of the chain, from the top, then the document's own."""
@@ -90,6 +96,19 @@ def _all(signatures: Sequence[_Signed]) -> Callable[[], None]:
     return verify
 
 
+def _brought(signatures: Sequence[_Signed]) -> Callable[[], None]:
+    """The same with keys that nobody has seen before: what a document cannot but cost."""
+    keys = [signed.spki for signed in signatures]
+
+    def verify() -> None:
+        for spki, signed in zip(keys, signatures, strict=True):
+            key = load_der_public_key(spki)
+            assert isinstance(key, EllipticCurvePublicKey)
+            key.verify(signed.signature, signed.message, _ALGORITHM)
+
+    return verify
+
+
 def _documents() -> list[Case]:
     module, nonce, now = SimulatedNsm(_BUILD.pinned), secrets.token_bytes(32), datetime.now(UTC)
     identity, receipts = (SigningKey.generate().verifying_key for _ in range(2))
@@ -108,6 +127,7 @@ def _documents() -> list[Case]:
 
     return [
         Case(five, _all(signatures), five),
+        Case("the same, each key loaded first", _brought(signatures), five),
         Case("document and policy, nothing remembered", document, five, forget_authorities, at_most=1.2),
         Case("the whole session profile, nothing remembered", enclave, five, forget_authorities),
         Case(two, _all(signatures[3:]), two, document),
