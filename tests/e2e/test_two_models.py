@@ -96,6 +96,14 @@ def wait_until_ready(process: "subprocess.Popen[str]") -> None:
     raise AssertionError(printed)
 
 
+def test_readme_shows_commands_of_the_walk_through() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = [line for line in readme.splitlines() if "my-model" in line and line.startswith(".venv/bin/")]
+    assert len(shown) == 3
+    walked = {line for section in (2, 3) for block in quoted(section) for line in block.splitlines()}
+    assert walked.issuperset(shown)
+
+
 @pytest.mark.slow
 def test_walk_through_inspects_and_embeds_and_describes(stack: RunningStack) -> None:
     assert "vectors: 64 values" in stack.follow(*quoted(2))
