@@ -188,6 +188,7 @@ class Stack:
             "AWS_ENDPOINT_URL_S3": s3_url,
             "KMS_KEY": published[-1].key_arn,
             "BUCKET": BUCKET,
+            "HOST_PID": str(self.zones["host"].process.pid),
         }
         publisher_environment(self.publisher_environment, settings)
 
