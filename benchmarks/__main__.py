@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import libraries
+from benchmarks.boot import suite as boot
 from benchmarks.provenance import ProvenanceUnknown, provenance
 from benchmarks.report import Figures, as_json, markdown
 from benchmarks.serving import suite as serving
@@ -29,6 +30,7 @@ class Suite:
 
 
 _SUITES: Final[Mapping[str, Suite]] = {
+    "boot": Suite(boot.run, 5, ("torch", "tokenizers", "grpcio", "protobuf", "cryptography", "boto3", "moto")),
     "serving": Suite(serving.run, 3, ("torch", "tokenizers", "numpy", "grpcio", "protobuf", "cryptography")),
     "verification": Suite(libraries.run, 500, ("cryptography", "cbor2", "awscrt", "PyNaCl")),
 }
