@@ -13,8 +13,8 @@ setup: ## make .venv with everything a developer needs (Python 3.11 or newer)
 demo: setup ## one embedding through every zone, each check shown, on this machine
 	@$(BIN)/python -m ephemeral_devstack.demo
 
-devstack: setup ## keep every zone running on loopback until Ctrl-C
-	@$(BIN)/python -m ephemeral_devstack
+devstack: setup ## keep every zone running on loopback until Ctrl-C; ARGS="--model ID=DIR" adds a model
+	@$(BIN)/python -m ephemeral_devstack $(ARGS)
 
 # Two workers: each holds one development stack of its own, about 1 GB.
 test: setup ## all tests with branch coverage; ARGS="tests/ephemeral -x" narrows
