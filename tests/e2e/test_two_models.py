@@ -101,7 +101,10 @@ def test_readme_shows_commands_of_the_walk_through() -> None:
     shown = [line for line in readme.splitlines() if "my-model" in line and line.startswith((".venv/bin/", "make "))]
     walked = {line for section in (2, 3) for block in quoted(section) for line in block.splitlines()}
     served = re.sub(
-        r'^make devstack ARGS="(.*)"$', r".venv/bin/python -m ephemeral_devstack \1", "\n".join(shown), flags=re.M
+        r'^make devstack ARGS="(.*)"$',
+        r".venv/bin/python -m ephemeral_devstack \1",
+        "\n".join(shown),
+        flags=re.MULTILINE,
     )
     assert len(shown) == 3
     assert walked.issuperset(served.splitlines())
