@@ -1,7 +1,8 @@
 """AIR v1 receipts: the published vectors, every code of every layer, and what the reference leaves open."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha512
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from ephemeral.errors import ReceiptError
 from ephemeral.protocol import MAX_RECEIPT_BYTES
 from ephemeral.trusted.cbor import encode
-from ephemeral.trusted.cose import sig_structure
+from ephemeral.trusted.cose import encode_sign1, sig_structure
 from ephemeral.trusted.ed25519 import SignatureRejected, SigningKey, VerifyingKey
 from ephemeral.trusted.receipt import (
     EnclaveMeasurements,
@@ -437,3 +438,48 @@ def test_receipts_from_the_future_are_refused_beyond_the_skew() -> None:
 def test_a_clock_without_a_time_zone_is_the_callers_bug() -> None:
     with pytest.raises(ValueError):
         accepted(issue_receipt(CLAIMS, KEY), now=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+# --- every code of the published profile, in its order; a claim's name follows the colon
+
+PUBLISHED: tuple[tuple[str, ...], ...] = (
+    (
+        *("RECEIPT_TOO_LARGE", "COSE_DECODE_FAILED", "NON_EMPTY_UNPROTECTED", "BAD_ALG", "BAD_CONTENT_TYPE"),
+        *("MISSING_PAYLOAD", "PAYLOAD_NOT_MAP", "WRONG_PROFILE", "MISSING_CLAIM:", "WRONG_TYPE:"),
+    ),
+    ("SIG_FAILED", "BAD_SIG_LENGTH"),
+    (
+        *("BAD_CTI_LENGTH", "ZERO_MODEL_HASH", "BAD_HASH_LENGTH:", "BAD_MEASUREMENT_LENGTH", "UNKNOWN_MTYPE:"),
+        *("UNKNOWN_MODEL_HASH_SCHEME:", "UNKNOWN_SECURITY_MODE:"),
+    ),
+    (
+        *("TIMESTAMP_FUTURE", "TIMESTAMP_STALE", "MODEL_HASH_MISMATCH", "REQUEST_HASH_MISMATCH"),
+        *("RESPONSE_HASH_MISMATCH", "ATTESTATION_DOC_HASH_MISMATCH", "MODEL_ID_MISMATCH", "SECURITY_MODE_MISMATCH"),
+        *("EVALUATION_MODE_REJECTED", "PLATFORM_MISMATCH", "NONCE_MISMATCH", "NONCE_MISSING", "REPLAY_CTI"),
+    ),
+)
+
+
+def every_refusal() -> Iterator[ReceiptError]:
+    """One refusal for each input of this file that has a table, and those that stand alone."""
+    yield from (refused(raw) for raw, _ in FORM.values())
+    yield from (refused(sealed(without(label))) for label in NAMES)
+    yield from (refused(sealed(changed(label, value))) for label, _, value in WRONG)
+    yield from (refused(sealed(values)) for values, _ in CLAIM_FAULTS.values())
+    sound, payload = issue_receipt(CLAIMS, KEY), encode(VALUES)
+    yield from (refused(sound, expected) for expected, _ in EXPECTATIONS.values())
+    yield refused(sound, key=SigningKey.generate().verifying_key)
+    yield refused(encode_sign1(PROTECTED, payload, bytes(63), tagged=True))
+    yield refused(issue_receipt(replace(CLAIMS, eat_nonce=None), KEY), ReceiptExpectations(nonce=OTHER))
+    yield refused(issue_receipt(replace(CLAIMS, security_mode="evaluation"), KEY))
+    yield refused(issue_receipt(replace(CLAIMS, iat=2**64 - 1), KEY))
+
+
+def test_every_code_of_the_published_profile_is_reached_in_its_layer_by_an_input() -> None:
+    reached: list[set[str]] = [set() for _ in PUBLISHED]
+    for error in every_refusal():
+        reached[error.layer - 1] |= {re.sub(":.*", ":", code) for code in error.failures}
+    for codes, found in zip(PUBLISHED, reached, strict=True):
+        assert set(codes) - found == set()
+    ours = {"UNKNOWN_CLAIM:", "MEASUREMENTS_MISMATCH", "SEQUENCE_MISMATCH"}
+    assert set().union(*reached) - {code for codes in PUBLISHED for code in codes} == ours
