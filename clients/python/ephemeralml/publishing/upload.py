@@ -5,7 +5,7 @@ What an upload that was given up leaves in the bucket belongs to no manifest and
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -99,7 +99,8 @@ def _working(work: Path | None) -> Iterator[Path]:
     with alone(work):
         yield work
         clear(work)
-        work.rmdir()
+        with suppress(OSError):  # what else lies in it is not ours
+            work.rmdir()
 
 
 def _kept(folder: Path, release: Release, model: CheckedModel, key_arn: str) -> PreparedRelease | None:
