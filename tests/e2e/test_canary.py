@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from ephemeral.errors import RequestRefused
 from ephemeral.protocol import LABEL_CONTAINER
 from ephemeral.trusted.policy import TrustPolicy
-from ephemeral_devstack import stack as stack_module
+from ephemeral_devstack import publisher as publisher_module
 from ephemeral_devstack.memory import find_in_memory
 from ephemeral_devstack.stack import Stack, StackOptions
 from ephemeral_devstack.wiretap import Wiretap
@@ -45,13 +45,13 @@ class _RecordingKms:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, list[bytes]]]:
     """A stack of its own, whose data key the test knows."""
     kept: list[bytes] = []
-    original = stack_module.publish
+    original = publisher_module.publish
 
     def publish(*arguments: Any, kms: Any, **options: Any) -> Any:
         return original(*arguments, kms=_RecordingKms(kms, kept), **options)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(stack_module, "publish", publish)
+    patch.setattr(publisher_module, "publish", publish)
     state = tmp_path_factory.mktemp("watched")
     with Stack.start(StackOptions(state=state, listen="tcp://127.0.0.1:0")) as running:
         yield running, kept
@@ -71,7 +71,7 @@ def spellings(secret: bytes) -> set[bytes]:
 @pytest.mark.slow
 def test_canary_is_nowhere_outside_client_and_enclave(watched: tuple[Stack, list[bytes]]) -> None:
     stack, keys = watched
-    weights = load_file(minilm.FOLDER / "model.safetensors")["encoder.layer.3.output.dense.weight"].tobytes()[4096:4128]
+    weights = load_file(minilm.FOLDER / "model.safetensors")["embeddings.word_embeddings.weight"].tobytes()[4096:4128]
     with Wiretap(stack.address) as tap, Client.connect(tap.address, trust=TrustPolicy.load(stack.trust)) as client:
         vector = client.embed([PROMPT]).vectors.tobytes()[:32]
         with pytest.raises(RequestRefused):
