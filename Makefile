@@ -16,7 +16,9 @@ demo: setup ## one embedding through every zone, each check shown, on this machi
 devstack: setup ## keep every zone running on loopback until Ctrl-C; ARGS="--model ID=DIR" adds a model
 	@$(BIN)/python -m ephemeral_devstack $(ARGS)
 
-# Two workers: each holds one development stack of its own, about 1 GB.
+# Two workers: each holds one development stack of its own, about 1 GB. Threads that wait for others sleep: both workers,
+# and all they start, share the cores.
+test: export OMP_WAIT_POLICY := passive
 test: setup ## all tests with branch coverage; ARGS="tests/ephemeral -x" narrows
 	@$(BIN)/coverage erase
 	@rm -rf .invariants

@@ -138,18 +138,18 @@ def test_without_the_prepacked_operators_the_documented_ones_give_the_same_answe
 class Neighbourly(Linear):
     """A layer whose rows depend on how many there are."""
 
-    def _product(self, rows: torch.Tensor) -> torch.Tensor:
-        return super()._product(rows) + 1e-7 * rows.shape[0]
+    def _compute(self, rows: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        return super()._compute(rows, residual) + 1e-7 * rows.shape[0]
 
 
 def test_a_kernel_that_lets_rows_depend_on_their_number_always_gets_the_same_number() -> None:
     layer = Neighbourly(torch.randn(8, 16), torch.randn(8))
-    keep_rows_apart([layer], [layer])
+    assert not keep_rows_apart([layer], [layer])
     rows = torch.randn(2 * BLOCK_ROWS, 16)
     assert torch.equal(layer(rows)[:BLOCK_ROWS], layer(rows[:BLOCK_ROWS].clone()))
     sound = Linear(torch.randn(8, 16), torch.randn(8))
-    keep_rows_apart([sound], [sound])
-    assert (layer.block, sound.block) == (BLOCK_ROWS, None)
+    assert keep_rows_apart([sound], [sound])
+    assert (layer.in_blocks, sound.in_blocks) == (True, False)
 
 
 def test_tokens_without_an_embedding_and_rows_too_long_are_refused() -> None:

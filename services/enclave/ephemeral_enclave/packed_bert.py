@@ -19,13 +19,11 @@ from torch.nn import functional
 from ephemeral.bert import BUFFERS, BertConfig
 from ephemeral.errors import ModelFormatError, RequestRefused
 from ephemeral_enclave.engine import Tokens
-from ephemeral_enclave.linear import BLOCK_ROWS, Linear, Tensor, keep_rows_apart
+from ephemeral_enclave.linear import Linear, Tensor, Then, keep_rows_apart, rounded
 from ephemeral_enclave.pipeline import Files, Normalize, Pipeline, Pooling, require_file
 from ephemeral_enclave.tokenizer import encode, read_tokenizer
 from ephemeral_enclave.weights import read_tensors, require_match
 
-_STEP: Final = 64
-_FEW: Final = 16
 _POOLINGS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of float[rows, length, width]
     "cls": lambda x: x[:, 0],
     "mean": lambda x: x.mean(1),
@@ -71,7 +69,7 @@ class PackedBertEngine:
 
     @classmethod
     def from_files(cls, files: Files, pipeline: Pipeline, dtype: torch.dtype = torch.float32) -> Self:
-        """Build the engine from the folder's files by name, of which nothing is needed afterwards.
+        """Build the engine from the folder's files by name; embeddings share memory with `model.safetensors`.
 
         Raises:
             ModelFormatError: a file is missing, malformed, or not what config.json calls for.
@@ -115,7 +113,7 @@ class _Encoder:
 
     def __init__(self, tensors: Mapping[str, Tensor], config: BertConfig, dtype: torch.dtype) -> None:
         def of(name: str) -> Tensor:
-            return tensors[name].to(dtype, copy=True)  # so that the file's buffer can go: most of it is laid out anew
+            return tensors[name].to(dtype)
 
         self.width = config.hidden_size
         self._norm = _norm(of, "embeddings.LayerNorm", config)
@@ -124,25 +122,19 @@ class _Encoder:
         self._places = (tensors["embeddings.position_embeddings.weight"].float() + kind).to(dtype)
         self._layers = [_Layer(of, f"encoder.layer.{n}.", config) for n in range(config.num_hidden_layers)]
         linears = [linear for layer in self._layers for linear in layer.linears]
-        keep_rows_apart(linears, probed=self._layers[0].linears)  # all layers are of one shape
-        self._blocks = linears[0].block is not None
+        apart = keep_rows_apart(linears, probed=self._layers[0].linears)  # all layers are of one shape
+        self._in_blocks = not apart
 
     def __call__(self, rows: Sequence[Tokens], groups: Sequence[_Group]) -> Tensor:
         """Return float[tokens, width], and rows of no meaning behind them that make the number a round one."""
         ids = [token for group in groups for place in group.places for token in rows[place]]
         at = [position for group in groups for _ in group.places for position in range(group.length)]
-        company = [0] * (-len(ids) % self._step(len(ids)))
+        company = [0] * (rounded(len(ids), in_blocks=self._in_blocks) - len(ids))
         words = functional.embedding(torch.tensor(ids + company), self._words)
         x = self._norm(words + functional.embedding(torch.tensor(at + company), self._places))
         for layer in self._layers:
             x = layer(x, groups)
         return x
-
-    def _step(self, rows: int) -> int:
-        """What the number of rows must be a multiple of: for every number, the libraries keep a kernel for ever."""
-        if self._blocks:
-            return BLOCK_ROWS
-        return _FEW if rows <= _STEP else _STEP
 
 
 class _Layer:
@@ -153,9 +145,9 @@ class _Layer:
         weights, biases = (torch.cat([of(f"{part}.{kind}") for part in parts]) for kind in ("weight", "bias"))
         self._heads = config.num_attention_heads
         self._qkv = Linear(weights, biases)
-        self._attended = _linear(of, prefix + "attention.output.dense")
-        self._inner = _linear(of, prefix + "intermediate.dense")
-        self._outer = _linear(of, prefix + "output.dense")
+        self._attended = _linear(of, prefix + "attention.output.dense", Then.ADD)
+        self._inner = _linear(of, prefix + "intermediate.dense", Then.GELU)
+        self._outer = _linear(of, prefix + "output.dense", Then.ADD)
         self._attention_norm = _norm(of, prefix + "attention.output.LayerNorm", config)
         self._output_norm = _norm(of, prefix + "output.LayerNorm", config)
 
@@ -165,8 +157,8 @@ class _Layer:
         return self._qkv, self._attended, self._inner, self._outer
 
     def __call__(self, x: Tensor, groups: Sequence[_Group]) -> Tensor:
-        x = self._attention_norm(self._attended.plus(self._attend(self._qkv(x), groups), x))
-        return self._output_norm(self._outer.plus(self._inner.gelu(x), x))
+        x = self._attention_norm(self._attended(self._attend(self._qkv(x), groups), x))
+        return self._output_norm(self._outer(self._inner(x), x))
 
     def _attend(self, qkv: Tensor, groups: Sequence[_Group]) -> Tensor:
         """Let each row attend to itself: float[tokens, 3 width] to float[tokens, width]."""
@@ -180,8 +172,8 @@ class _Layer:
         return attended
 
 
-def _linear(of: Callable[[str], Tensor], name: str) -> Linear:
-    return Linear(of(f"{name}.weight"), of(f"{name}.bias"))
+def _linear(of: Callable[[str], Tensor], name: str, then: Then) -> Linear:
+    return Linear(of(f"{name}.weight"), of(f"{name}.bias"), then)
 
 
 def _norm(of: Callable[[str], Tensor], name: str, config: BertConfig) -> Callable[[Tensor], Tensor]:
