@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load, save
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -16,7 +17,7 @@ from ephemeral_enclave.engine import Engine
 from ephemeral_enclave.engines import build_engine
 from ephemeral_enclave.pipeline import read_pipeline
 from ephemeral_enclave.sentence_transformer import SentenceTransformerEngine
-from ephemeralml.publishing.checks import check_model, inspect_model
+from ephemeralml.publishing.checks import check_bfloat16, check_model, inspect_model
 from tests.support import minilm
 from tests.support.bert_folder import MODULES, bert_files, tensors, write_files
 from tests.support.tiny_model import save_tiny_model
@@ -292,3 +293,21 @@ def test_folder_that_sentence_transformers_saved_may_be_published(tmp_path: Path
     modules = [transformer, Pooling(32, "mean"), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "saved"))
     assert inspect_model(tmp_path / "saved").problems == ()
+
+
+BFLOAT16: dict[str, tuple[str | None, Change]] = {
+    "mean": (None, lambda _files: None),
+    "another activation": ("ARCHITECTURE_UNSUPPORTED", with_json("config.json", hidden_act="relu")),
+    "two poolings": ("ARCHITECTURE_UNSUPPORTED", with_json("1_Pooling/config.json", pooling_mode_cls_token=True)),
+}
+
+
+@pytest.mark.parametrize(("code", "change"), BFLOAT16.values(), ids=BFLOAT16)
+def test_bfloat16_may_be_asked_for_what_an_enclave_computes_in_it(
+    code: str | None, change: Change, tmp_path: Path
+) -> None:
+    files = changed(change)
+    held = {name: memoryview(bytearray(raw)) for name, raw in files.items()}
+    folder = write_files(tmp_path, files)
+    assert code_of(lambda: build_engine(held, torch.bfloat16)) == code
+    assert code_of(lambda: check_bfloat16(folder)) == code

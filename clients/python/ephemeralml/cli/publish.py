@@ -25,10 +25,10 @@ from ephemeralml.cli.model_view import (
 from ephemeralml.cli.options import JSON, read_publisher
 from ephemeralml.cli.steps import show_json
 from ephemeralml.key_file import read_signing_key
-from ephemeralml.publishing.checks import CheckedModel, check_model
+from ephemeralml.publishing.checks import CheckedModel, check_bfloat16, check_model
 from ephemeralml.publishing.folder import pack_folder
 from ephemeralml.publishing.prepared import PreparedRelease, alone
-from ephemeralml.publishing.release import PublishedModel, Release, check_key_arn
+from ephemeralml.publishing.release import PRECISIONS, PublishedModel, Release, check_key_arn
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -40,6 +40,11 @@ _ID: Final = click.option("--id", "model_id", metavar="ID", help="What clients w
 _VERSION: Final = click.option(
     "--version", type=click.IntRange(min=1), metavar="N", help="A number that only grows; else 1."
 )
+_PRECISION: Final = click.option(
+    "--precision",
+    type=click.Choice(list(PRECISIONS)),
+    help="What enclaves compute in; else float32. bfloat16 is faster and rounds more.",
+)
 _KEY_HELP: Final = "The KMS key whose policy names your enclaves."
 _BOTH: Final = click.option("--endpoint-url", metavar="URL", help="Another AWS; else AWS_ENDPOINT_URL, else AWS.")
 _KMS_URL: Final = click.option("--endpoint-url-kms", metavar="URL", help="Another KMS; else AWS_ENDPOINT_URL_KMS.")
@@ -50,20 +55,22 @@ _S3_URL: Final = click.option("--endpoint-url-s3", metavar="URL", help="Another 
 @click.option("--model", "folder", required=True, type=_FOLDER, metavar="DIR", help="A sentence-transformers folder.")
 @_ID
 @_VERSION
+@_PRECISION
 @click.option("--kms-key", required=True, metavar="ARN", help=_KEY_HELP)
 @click.option("--out", "-o", required=True, type=_FILE, metavar="NEWDIR", help="Where the encrypted release goes.")
 @_BOTH
 @_KMS_URL
 @JSON
-def encrypt(
+def encrypt(  # noqa: PLR0913  # one per option
+    *,
     folder: Path,
     model_id: str | None,
     version: int | None,
+    precision: str | None,
     kms_key: str,
     out: Path,
     endpoint_url: str | None,
     endpoint_url_kms: str | None,
-    *,
     as_json: bool,
 ) -> None:
     """Encrypt a model under a fresh data key from KMS, into a new folder.
@@ -74,7 +81,7 @@ def encrypt(
     aws, progress_bars = _extra()
     from ephemeralml.publishing.encryption import encrypt_model  # noqa: PLC0415 - it needs boto3
 
-    release, checked = _release(folder, model_id, version), check_model(folder)
+    release, checked = _release(folder, model_id, version, precision), _checked(folder, precision)
     kms = aws.connect_kms(check_key_arn(kms_key), endpoint_url_kms or endpoint_url)
     with alone(out), progress_bars.progress_bar("encrypting", checked.container_bytes, quiet=as_json) as progress:
         prepared = encrypt_model(checked, release, out, key_arn=kms_key, kms=kms, progress=progress)
@@ -110,6 +117,7 @@ def sign(release: Path, publisher_key: Path, folder: Path | None, *, as_json: bo
 @click.option("--model", "folder", type=_FOLDER, metavar="DIR", help="A sentence-transformers folder: all in one.")
 @_ID
 @_VERSION
+@_PRECISION
 @click.option("--kms-key", metavar="ARN", help=f"With --model: {_KEY_HELP}")
 @click.option("--publisher-key", type=_FILE, metavar="FILE", help="With --model: from `ephemeralml keys new`.")
 @click.option("--work", type=_FILE, metavar="DIR", help="With --model: where ciphertext waits if it is cut.")
@@ -125,6 +133,7 @@ def upload(  # noqa: PLR0913  # one per option
     folder: Path | None,
     model_id: str | None,
     version: int | None,
+    precision: str | None,
     kms_key: str | None,
     publisher_key: Path | None,
     work: Path | None,
@@ -146,12 +155,12 @@ def upload(  # noqa: PLR0913  # one per option
     s3_url = endpoint_url_s3 or endpoint_url
     match folder, kms_key, publisher_key, prepared, publisher:
         case Path(), str(), Path(), None, None:
-            key, release = read_signing_key(publisher_key), _release(folder, model_id, version)
-            sealing = _Sealing(check_model(folder), release, check_key_arn(kms_key), work or _cache())
+            key, release = read_signing_key(publisher_key), _release(folder, model_id, version, precision)
+            sealing = _Sealing(_checked(folder, precision), release, check_key_arn(kms_key), work or _cache())
             kms, s3 = aws.connect_kms(kms_key, endpoint_url_kms or endpoint_url), aws.connect_s3(kms_key, s3_url)
             published = _upload_model(sealing, key, kms, s3, bucket, quiet=as_json)
             signer = key.verifying_key
-        case None, None, None, Path(), str() if (model_id, version, work) == (None, None, None):
+        case None, None, None, Path(), str() if not any((model_id, version, precision, work)):
             signer, ready = read_publisher(publisher), PreparedRelease.open(prepared)
             s3 = aws.connect_s3(ready.draft.kms.key_arn, s3_url)
             published = _upload_release(ready, signer, s3, bucket, quiet=as_json)
@@ -176,7 +185,8 @@ class _Sealing:
     def folder(self, bucket: str) -> Path:
         """Return a folder of its own for each release, so that one never goes on with another's parts."""
         files = "".join(f"{file.name}={file.sha256.hex()}\n" for file in self.model.files)
-        text = f"{self.release.model_id}\n{self.release.version}\n{self.key_arn}\n{bucket}\n{files}"
+        release = f"{self.release.model_id}\n{self.release.version}\n{self.release.architecture}\n"
+        text = f"{release}{self.key_arn}\n{bucket}\n{files}"
         return self.work / sha256(text.encode()).hexdigest()[:32]
 
 
@@ -211,8 +221,15 @@ def _upload_release(
         return upload_release(prepared, publisher, s3=s3, bucket=bucket, progress=progress)
 
 
-def _release(folder: Path, model_id: str | None, version: int | None) -> Release:
-    return Release(model_id or folder.resolve().name, version or 1)
+def _release(folder: Path, model_id: str | None, version: int | None, precision: str | None) -> Release:
+    return Release(model_id or folder.resolve().name, version or 1, PRECISIONS[precision or "float32"])
+
+
+def _checked(folder: Path, precision: str | None) -> CheckedModel:
+    model = check_model(folder)
+    if precision == "bfloat16":
+        check_bfloat16(folder)
+    return model
 
 
 def _cache() -> Path:

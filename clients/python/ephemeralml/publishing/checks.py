@@ -16,7 +16,7 @@ from ephemeral.errors import ModelFormatError
 from ephemeral.protocol import MAX_CHUNK_BYTES
 from ephemeral.trusted.artifact import container_size
 from ephemeralml.publishing.folder import PackedFile, left_out, pack_folder
-from ephemeralml.publishing.pipeline import check_pipeline
+from ephemeralml.publishing.pipeline import check_pipeline, pooling_modes
 from ephemeralml.publishing.safetensors import Tensor, read_header, require_finite
 from ephemeralml.publishing.strict_json import read_object
 from ephemeralml.publishing.tokenizer import check_tokenizer
@@ -25,6 +25,7 @@ ARCHITECTURE: Final = "sentence-transformers"
 MAX_MODEL_BYTES: Final = 16 * 1024**3
 _WEIGHTS: Final = "model.safetensors"
 _SETTINGS: Final = "sentence_bert_config.json"
+_PACKED_POOLINGS: Final = frozenset({"cls", "mean", "max", "mean_sqrt_len_tokens"})
 _T = TypeVar("_T")
 
 
@@ -106,6 +107,21 @@ def inspect_model(folder: Path) -> Inspection:
         max_length=length,
         problems=tuple(findings.problems),
     )
+
+
+def check_bfloat16(folder: Path) -> None:
+    """Check that an enclave computes a checked folder in bfloat16.
+
+    Raises:
+        ModelFormatError: it would only in float32.
+    """
+    config = read_object(folder, "config.json")
+    exact = BertConfig.parse(config).hidden_act == "gelu"
+    absolute = config.get("position_embedding_type", "absolute") == "absolute"
+    modes = pooling_modes(folder)
+    if not exact or not absolute or len(modes) != 1 or not _PACKED_POOLINGS.issuperset(modes):
+        text = f"bfloat16 needs hidden_act gelu and one pooling of {', '.join(sorted(_PACKED_POOLINGS))}: use float32"
+        raise ModelFormatError(text, code="ARCHITECTURE_UNSUPPORTED")
 
 
 class _Findings:

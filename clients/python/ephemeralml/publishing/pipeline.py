@@ -36,6 +36,16 @@ def check_pipeline(folder: Path, width: int | None) -> int | None:
     return dimension
 
 
+def pooling_modes(folder: Path) -> list[str]:
+    """Return the modes of a checked folder's pooling.
+
+    Raises:
+        ModelFormatError: the folder would not pass `check_pipeline`.
+    """
+    path = next((path for path, kind in _modules(folder) if kind == "Pooling"), "")
+    return _modes(read_object(folder, f"{path}/config.json"))
+
+
 def _refuse_default_prompt(folder: Path) -> None:
     name = "config_sentence_transformers.json"
     if (folder / name).is_file() and read_object(folder, name).get("default_prompt_name") is not None:

@@ -7,6 +7,9 @@ from typing import Final
 from ephemeral.errors import ConfigError
 from ephemeralml.publishing.checks import ARCHITECTURE
 
+BFLOAT16: Final = "sentence-transformers.bfloat16"
+PRECISIONS: Final = {"float32": ARCHITECTURE, "bfloat16": BFLOAT16}
+"""The architecture of a manifest that asks an enclave for a precision."""
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}", re.ASCII)
 _MAX_VERSION: Final = 2**53 - 1
 _KEY_ARN: Final = re.compile(r"arn:aws[a-z-]{0,16}:kms:[a-z0-9-]{1,32}:[0-9]{12}:key/[A-Za-z0-9-]{1,64}", re.ASCII)
