@@ -20,6 +20,7 @@
     │   └── Truncated          an answer ended before its authenticated end
     ├── ReceiptError
     ├── EvidenceError          kept evidence is damaged, incomplete or does not fit together
+    │   └── LogProofError      a proof of an append-only log does not hold
     ├── ModelError             a model may not be loaded
     │   ├── ManifestError
     │   ├── ContainerError
@@ -174,6 +175,12 @@ class EvidenceError(EphemeralError):
     """Kept evidence is damaged, does not fit together, or leaves a required check undone."""
 
     default_code = "EVIDENCE"
+
+
+class LogProofError(EvidenceError):
+    """A proof that a log holds an entry, or that it only grew, does not hold."""
+
+    default_code = "LOG_PROOF"
 
 
 class ModelError(EphemeralError):

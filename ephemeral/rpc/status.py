@@ -40,6 +40,7 @@ STATUS_OF: Final[Mapping[type[EphemeralError], StatusCode]] = MappingProxyType(
         errors.Truncated: StatusCode.DATA_LOSS,
         errors.ReceiptError: StatusCode.DATA_LOSS,
         errors.EvidenceError: StatusCode.DATA_LOSS,
+        errors.LogProofError: StatusCode.DATA_LOSS,
         errors.ModelError: StatusCode.FAILED_PRECONDITION,
         errors.ManifestError: StatusCode.FAILED_PRECONDITION,
         errors.ContainerError: StatusCode.DATA_LOSS,

@@ -141,6 +141,10 @@ _FIXES: Final[Mapping[str, str]] = {
         "versions that the bundle names with those installed here; if they are the same, do not rely on the answer."
     ),
     "BUNDLE_BUILD": "its parts are not of one answer: do not rely on it.",
+    # Proofs of a log.
+    "LOG_PROOF": "ask the log for the proof again, for exactly this entry and these sizes.",
+    "LOG_NOT_INCLUDED": "ask the log for a proof under exactly this head; if it has none, the entry is not in it.",
+    "LOG_NOT_CONSISTENT": "keep both heads: unless another proof joins them, the log changed what it had promised.",
 }
 
 

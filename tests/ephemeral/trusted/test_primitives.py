@@ -50,9 +50,3 @@ def test_wycheproof_chacha20_poly1305() -> None:
                 with pytest.raises((InvalidTag, ValueError)):
                     cipher.decrypt(nonce, sealed + tag, aad)
     assert verdicts == {"valid": 256, "invalid": 69}
-
-
-@pytest.mark.vectors
-@pytest.mark.skip("merkle/proofs.json is not checked: there is no transparency log yet whose proofs could be verified")
-def test_merkle_proofs() -> None:
-    raise NotImplementedError
