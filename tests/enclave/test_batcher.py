@@ -2,17 +2,19 @@
 
 import asyncio
 import gc
+import random
 import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ephemeral.errors import Overloaded, RequestRefused
+from ephemeral.errors import Overloaded, RequestRefused, Unavailable
 from ephemeral_enclave.batcher import Batcher, Computed
-from ephemeral_enclave.engine import Embedded, Tokens
+from ephemeral_enclave.engine import Embedded, Engine, Tokens
 from tests.support.invariants import tally
 
 POISON, NAN = 666, 777
@@ -133,18 +135,14 @@ async def test_vectors_come_back_to_their_texts_from_whichever_batch() -> None:
 async def test_poison_at_every_place_fails_alone_and_its_batch_mates_get_their_solo_answers() -> None:
     with tally("INV-12") as tried:
         for place in range(8):
-            for poison, refusal in (
-                (chr(POISON), RuntimeError),
-                (chr(NAN), RequestRefused),
-                ("\ud800", RequestRefused),
-            ):
+            for poison in (chr(POISON), chr(NAN), "\ud800"):
                 engine, batcher = GatedEngine(), Batcher(8)
                 engine.gate.set()
                 texts = [poison if at == place else f"sound {at}" for at in range(8)]
                 tried.case()
                 jobs = (batcher.submit(engine, [text], text) for text in texts)
                 results = await asyncio.gather(*jobs, return_exceptions=True)
-                assert isinstance(results.pop(place), refusal)
+                assert isinstance(results.pop(place), RequestRefused)
                 del texts[place]
                 assert [result.result.vectors[0, 0] for result in results] == [sum(map(ord, text)) for text in texts]
                 batcher.close()
@@ -198,6 +196,169 @@ async def test_abandoned_jobs_hold_no_memory_behind_a_running_one() -> None:
     assert [reference() for reference in kept] == [None] * 100
     engine.gate.set()
     await running
+    batcher.close()
+
+
+async def submitted(batcher: Batcher, engine: Engine, *texts: str, session: object = None) -> Computed | BaseException:
+    """Return the answer or the error; an answer that never comes is a failure, not a hang."""
+    job = asyncio.create_task(batcher.submit(engine, texts, session or texts))
+    (outcome,) = await asyncio.wait_for(asyncio.gather(job, return_exceptions=True), 60)
+    return outcome
+
+
+class Panic(BaseException):
+    """What pyo3 makes of a Rust panic: no Exception."""
+
+
+class BrokenEngine(GatedEngine):
+    """An engine that does on request what none should."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        if "tokenizer" in texts:
+            raise StopIteration
+        return super().tokenize(texts)
+
+    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+        match "".join(map(chr, rows[0])):
+            case "panic":
+                raise Panic("broken")
+            case "exit":
+                raise SystemExit(1)
+            case "stop":
+                raise StopIteration
+            case "too few":
+                return np.zeros((0, 1), np.float32)
+            case "too wide":
+                return np.zeros((1, 2), np.float32)
+        return np.zeros((len(rows), 1), np.float32)
+
+
+@pytest.mark.parametrize("fault", ["panic", "exit", "stop", "too few", "too wide", "tokenizer"])
+async def test_whatever_an_engine_does_the_next_caller_is_served(fault: str) -> None:
+    engine, batcher = BrokenEngine(), Batcher(8)
+    refused = await submitted(batcher, engine, fault)
+    assert isinstance(refused, RequestRefused)
+    assert refused.code == "ENGINE"
+    assert isinstance(await submitted(batcher, engine, "sound"), Computed)
+    batcher.close()
+
+
+async def test_fault_of_the_core_itself_is_told_to_those_who_wait_and_the_next_are_served() -> None:
+    engine, batcher = BrokenEngine(), Batcher(8)
+    batcher._turns._queues["nobody"] = deque()  # there must be none, and no turn can be taken
+    outcomes = await asyncio.gather(submitted(batcher, engine, "a"), submitted(batcher, engine, "b"))
+    assert RequestRefused in map(type, outcomes)
+    assert isinstance(await submitted(batcher, engine, "sound"), Computed)
+    batcher.close()
+
+
+async def test_request_without_texts_harms_nobody() -> None:
+    engine, batcher = BrokenEngine(), Batcher(8)
+    assert isinstance(await submitted(batcher, engine), ValueError)
+    assert isinstance(await submitted(batcher, engine, "sound"), Computed)
+    batcher.close()
+
+
+async def test_one_poison_among_many_costs_a_few_batches_more() -> None:
+    class Counting(GatedEngine):
+        calls = 0
+
+        def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+            self.calls += 1
+            return super().compute(rows)
+
+    engine, batcher = Counting(), Batcher(128)
+    engine.gate.set()
+    poisoned = submitted(batcher, engine, *"a" * 63, chr(POISON), *"a" * 64)
+    assert isinstance(await poisoned, RequestRefused)
+    assert engine.calls == 1 + 2 * 7  # 128 rows are cut in half seven times
+    batcher.close()
+
+
+async def test_closing_tells_everybody_who_waits() -> None:
+    engine, batcher = GatedEngine(), Batcher(8)
+    jobs = [asyncio.create_task(submitted(batcher, engine, "running"))]
+    await behind_the_first(batcher, engine)
+    jobs.append(asyncio.create_task(submitted(batcher, engine, "waiting")))
+    await behind_the_first(batcher, engine, waiting=1)
+    slow = threading.Event()
+    batcher._tokenizer.submit(slow.wait, 60)
+    jobs += [asyncio.create_task(submitted(batcher, engine, text)) for text in ("tokenizing", "tokenizing too")]
+    jobs.append(asyncio.create_task(submitted(batcher, engine, "same", session="tokenizing")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    engine.gate.set()
+    slow.set()
+    batcher.close()
+    jobs.append(asyncio.create_task(submitted(batcher, engine, "late")))
+    outcomes = await asyncio.gather(*jobs)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 6
+
+
+@pytest.mark.parametrize("poison", [chr(POISON), chr(NAN), "\ud800"], ids=["raises", "not finite", "not unicode"])
+async def test_refused_request_leaves_nothing_behind_in_memory(poison: str) -> None:
+    engine, batcher = GatedEngine(), Batcher(8)
+    engine.gate.set()
+    kept: list[weakref.ref[Text]] = []
+
+    async def ask() -> None:
+        text = Text(poison)
+        kept.append(weakref.ref(text))
+        await batcher.submit(engine, [text], "session")
+
+    gc.collect()
+    gc.disable()  # what only a collection finds stays for minutes
+    try:
+        with pytest.raises(RequestRefused):
+            await asyncio.create_task(ask())
+        for thread in (batcher._tokenizer, batcher._inference):
+            await asyncio.wrap_future(thread.submit(int))  # it has let go of what it did before
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+    batcher.close()
+
+
+async def test_idle_batcher_keeps_neither_model_nor_vectors() -> None:
+    engine, batcher = GatedEngine(), Batcher(8)
+    engine.gate.set()
+    model = weakref.ref(engine)
+    answer = await batcher.submit(engine, ["text"], "session")
+    vectors = weakref.ref(answer.result.vectors)
+    del engine, answer
+    await asyncio.wrap_future(batcher._inference.submit(int))
+    gc.collect()
+    assert (model(), vectors()) == (None, None)
+    batcher.close()
+
+
+async def test_nothing_is_in_flight_after_a_thousand_callers_of_whom_many_left_or_failed() -> None:
+    rng, engine, batcher = random.Random(5), GatedEngine(), Batcher(64)
+    engine.gate.set()
+
+    async def call(number: int) -> Computed:
+        texts = [rng.choice(["a", "b" * 200, chr(POISON), chr(NAN), "\ud800"] + ["c"] * 20) for _ in range(3)]
+        return await batcher.submit(engine, texts, number % 20)
+
+    async def impatient(number: int) -> Computed | BaseException:
+        job = asyncio.create_task(call(number))
+        for _ in range(rng.randrange(12)):
+            await asyncio.sleep(0)
+        if rng.random() < 0.4:
+            job.cancel()
+        (outcome,) = await asyncio.gather(job, return_exceptions=True)
+        return outcome
+
+    outcomes: list[Computed | BaseException] = []
+    for first in range(0, 1000, 40):
+        outcomes += await asyncio.gather(*(impatient(first + n) for n in range(40)))
+    kinds = {type(outcome) for outcome in outcomes}
+    assert {Computed, RequestRefused, asyncio.CancelledError} <= kinds <= {
+        Computed, RequestRefused, asyncio.CancelledError, Overloaded
+    }  # fmt: skip
+    admission = batcher._admission
+    assert (admission._jobs, admission._tokens, admission._characters) == ({}, {}, 0)
+    assert (batcher._turns._queues, batcher._jobs, dict(batcher._tokenizing)) == ({}, set(), {})
     batcher.close()
 
 

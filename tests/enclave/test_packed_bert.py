@@ -1,5 +1,7 @@
 """The packed engine against the reference, and against itself in other company."""
 
+import asyncio
+import json
 import random
 import subprocess
 import sys
@@ -11,15 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.numpy import load, save
 
-from ephemeral.errors import RequestRefused
+from ephemeral.errors import ModelFormatError, RequestRefused
 from ephemeral_enclave import linear
+from ephemeral_enclave.batcher import Batcher
 from ephemeral_enclave.engine import Tokens
 from ephemeral_enclave.engines import build_engine
 from ephemeral_enclave.linear import BLOCK_ROWS, Linear, keep_rows_apart
 from ephemeral_enclave.packed_bert import PackedBertEngine
 from ephemeral_enclave.pipeline import Files, Pipeline, read_pipeline
 from ephemeral_enclave.sentence_transformer import SentenceTransformerEngine
+from ephemeral_enclave.tokenizer import encode, read_tokenizer
 from tests.support import bert_folder, minilm
 
 Vectors = npt.NDArray[np.float32]
@@ -197,6 +202,68 @@ def test_an_enclave_of_bert_models_never_loads_the_reference() -> None:
 def test_an_empty_row_is_its_own_fault() -> None:
     with np.errstate(all="ignore"):
         assert np.isfinite(engine().compute([[101, 102], []])).all(1).tolist() == [True, False]
+
+
+def overflowing() -> Files:
+    """Make a model whose numbers overflow at word7, and which has no embedding for word59."""
+    files = bert_folder.bert_files(vocab_size=63)
+    weights = load(files["model.safetensors"])
+    weights["embeddings.word_embeddings.weight"][bert_folder.WORDS.index("word7")] = 3e38
+    return {name: memoryview(bytearray(raw)) for name, raw in {**files, "model.safetensors": save(weights)}.items()}
+
+
+POISONS = {
+    "not finite": "word1 word7",
+    "no embedding": "word1 word59",
+    "lone surrogate": "word1 \ud800",
+    "no tokens": " \t ",
+}
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+async def test_poison_at_every_place_of_a_real_batch_leaves_the_others_their_solo_bits(poison: str) -> None:
+    packed = build_engine(overflowing())
+    assert isinstance(packed, PackedBertEngine)
+    sound = [" ".join(f"word{1 + (place * 5 + n) % 5}" for n in range(1 + place % 4)) for place in range(8)]
+    alone = packed.compute(packed.tokenize(sound))
+    assert np.isfinite(alone).all()
+    batcher = Batcher(32)
+    for place in range(8):
+        asked = [*sound[:place], poison, *sound[place:]]
+        jobs = (batcher.submit(packed, [text], at) for at, text in enumerate(asked))
+        answers = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 60)
+        assert isinstance(answers.pop(place), RequestRefused)
+        assert np.array_equal(np.concatenate([answer.result.vectors for answer in answers]), alone)
+    batcher.close()
+
+
+async def test_text_of_ten_megabytes_is_computed_cut_and_beside_the_others() -> None:
+    packed, batcher = engine(), Batcher(8)
+    asked = ["before", "pain " * 2_000_000, "after"]
+    answers = await asyncio.gather(*(batcher.submit(packed, [text], text[:9]) for text in asked))
+    cut = ["before", "pain " * 600, "after"]
+    assert np.array_equal(
+        np.concatenate([answer.result.vectors for answer in answers]), packed.compute(packed.tokenize(cut))
+    )
+    batcher.close()
+
+
+def test_rows_of_one_token_and_more_than_512_of_them_are_the_same_bits_in_any_company() -> None:
+    packed = engine()
+    rows = [[token] for token in range(1000, 1300)] + [[101, token] for token in range(1000, 1300)] + [[101] * 256] * 2
+    alone = np.stack([packed.compute([row])[0] for row in rows[::7]])
+    assert np.array_equal(packed.compute(rows)[::7], alone)
+    assert np.array_equal(packed.compute(rows[::-1])[::-1][::7], alone)
+
+
+@pytest.mark.parametrize("longest", [1, 2])
+def test_limit_without_room_for_a_text_is_refused_at_load(longest: int) -> None:
+    special = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+    raw = json.dumps({**bert_folder.TOKENIZER, "post_processor": special}).encode()
+    with pytest.raises(ModelFormatError) as caught:
+        read_tokenizer(memoryview(raw), longest)
+    assert caught.value.code == "CONFIG_MALFORMED"
+    assert len(encode(read_tokenizer(memoryview(raw), 3), ["word1 word2"])[0]) == 3
 
 
 def test_pipeline_type_is_what_both_engines_read() -> None:

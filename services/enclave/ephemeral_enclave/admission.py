@@ -12,8 +12,8 @@ MOST_TOKENS: Final = 128 * 1024  # about ten seconds of two cores with a small m
 _SHARE: Final = 4  # one session may hold this part of everything
 _LEAST_SECONDS: Final = 0.05
 _MOST_SECONDS: Final = 30.0
-_SPEED_AT_START: Final = 5_000.0  # tokens a second, until the engine's own speed is known
-_WEIGHT: Final = 0.1  # of the newest batch in the speed
+_TOKENS_AT_START: Final = 5_000.0  # of a second, until the engine's own speed is known
+_MEMORY: Final = 0.9  # what is left of older batches with each new one
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +35,8 @@ class Admission:
         self._jobs: Counter[Hashable] = Counter()
         self._tokens: Counter[Hashable] = Counter()
         self._characters = 0
-        self._speed = _SPEED_AT_START
+        self._computed = _TOKENS_AT_START
+        self._seconds = 1.0
 
     def admit(self, session: Hashable, characters: int, tokens: int) -> Place:
         """Give a job its place; `tokens` may be an upper bound, which `correct` replaces.
@@ -77,12 +78,12 @@ class Admission:
             del self._jobs[place.session], self._tokens[place.session]
 
     def computed(self, tokens: int, seconds: float) -> None:
-        """Learn the engine's speed from a batch."""
-        if seconds > 0:
-            self._speed += _WEIGHT * (tokens / seconds - self._speed)
+        """Learn the engine's speed from a batch; small batches, slow per token as they are, say little about it."""
+        self._computed = _MEMORY * self._computed + tokens
+        self._seconds = _MEMORY * self._seconds + seconds
 
     def _overloaded(self) -> Overloaded:
         error = Overloaded("the enclave is busy; try again", code="QUEUE_FULL")
-        wait = self._tokens.total() / max(self._speed, 1.0)
+        wait = self._tokens.total() * self._seconds / max(self._computed, 1.0)
         error.retry_after = min(max(wait, _LEAST_SECONDS), _MOST_SECONDS)
         return error

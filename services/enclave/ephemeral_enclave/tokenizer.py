@@ -49,6 +49,9 @@ def _build(raw: memoryview, longest: int) -> Tokenizer:
         tokenizer = Tokenizer.from_str(str(raw, "utf-8"))
     except Exception:  # noqa: BLE001  # the library raises plain Exception
         raise ModelFormatError("tokenizer.json cannot be built", code="TOKENIZER_MALFORMED") from None
+    if longest <= tokenizer.num_special_tokens_to_add(is_pair=False):
+        text = f"max_seq_length {longest} has no room for a text beside the special tokens"
+        raise ModelFormatError(text, code="CONFIG_MALFORMED")  # and the library would not truncate at all
     tokenizer.no_padding()  # the file's own padding is to a fixed length, at 10x the work
     tokenizer.enable_truncation(longest)
     return tokenizer
@@ -58,8 +61,15 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens]:
     """Return the tokens of each text.
 
     Raises:
-        RequestRefused: a text is not Unicode (a lone surrogate), or the tokenizer gave up on it.
+        RequestRefused: a text is not Unicode (a lone surrogate), has no tokens, or the tokenizer gave up on it.
     """
+    rows = _encode(tokenizer, texts)
+    if not all(rows):
+        raise RequestRefused("a text has no tokens: it is blank, or all of it is ignored by the model", code="ENGINE")
+    return rows
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens]:
     try:
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
     except BaseException as error:

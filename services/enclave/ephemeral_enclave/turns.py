@@ -53,7 +53,9 @@ class Turns(Generic[J]):
         return bool(self._queues)
 
     def add(self, job: J) -> None:
-        """Put a job behind its session's others; a session that had none comes last."""
+        """Put a job with rows behind its session's others; a session that had none comes last."""
+        if not job.rows:
+            raise ValueError("a job without rows would never be done")
         self._queues.setdefault(job.session, deque()).append(job)
 
     def drop(self, job: J) -> None:
@@ -73,14 +75,13 @@ class Turns(Generic[J]):
         for session in list(self._queues):
             if self._queues[session][0].engine is not batch.engine:
                 continue  # another model's: it keeps its turn, and is at the front when this round is over
-            taken = 0
+            before = len(batch.rows)
             for job, place, row in self._rows_of(session, part, left):
                 batch.rows.append(row)
                 batch.owners.append((job, place))
-                taken += len(row)
-            if not taken:
+                left -= len(row)
+            if len(batch.rows) == before:
                 break
-            left -= taken
             self._to_the_back(session)
         return batch
 
