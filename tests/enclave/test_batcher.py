@@ -219,32 +219,44 @@ class BrokenEngine(GatedEngine):
         return super().tokenize(texts)
 
     def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
-        match "".join(map(chr, rows[0])):
-            case "panic":
-                raise Panic("broken")
-            case "exit":
-                raise SystemExit(1)
-            case "stop":
-                raise StopIteration
-            case "too few":
-                return np.zeros((0, 1), np.float32)
-            case "too wide":
-                return np.zeros((1, 2), np.float32)
+        self.begun.set()
+        self.gate.wait(60)
+        texts = {"".join(map(chr, row)) for row in rows}
+        if "panic" in texts:
+            raise Panic("broken")
+        if "exit" in texts:
+            raise SystemExit(1)
+        if "stop" in texts:
+            raise StopIteration
+        if "too few" in texts:
+            return np.zeros((0, 1), np.float32)
+        if "too wide" in texts:
+            return np.zeros((len(rows), 2), np.float32)
         return np.zeros((len(rows), 1), np.float32)
 
 
 @pytest.mark.parametrize("fault", ["panic", "exit", "stop", "too few", "too wide", "tokenizer"])
-async def test_whatever_an_engine_does_the_next_caller_is_served(fault: str) -> None:
+async def test_whatever_an_engine_does_its_batch_mates_and_the_next_caller_are_served(fault: str) -> None:
     engine, batcher = BrokenEngine(), Batcher(8)
-    refused = await submitted(batcher, engine, fault)
+    first = asyncio.create_task(submitted(batcher, engine, "first"))
+    await behind_the_first(batcher, engine)
+    mate = asyncio.create_task(submitted(batcher, engine, "mate"))
+    await behind_the_first(batcher, engine, waiting=1)
+    failing = asyncio.create_task(submitted(batcher, engine, fault))
+    if fault != "tokenizer":
+        await behind_the_first(batcher, engine, waiting=2)
+    engine.gate.set()
+    refused = await failing
     assert isinstance(refused, RequestRefused)
     assert refused.code == "ENGINE"
-    assert isinstance(await submitted(batcher, engine, "sound"), Computed)
+    sound = [await first, await mate, await submitted(batcher, engine, "next")]
+    assert [type(answer) for answer in sound] == [Computed] * 3
     batcher.close()
 
 
 async def test_fault_of_the_core_itself_is_told_to_those_who_wait_and_the_next_are_served() -> None:
     engine, batcher = BrokenEngine(), Batcher(8)
+    engine.gate.set()
     batcher._turns._queues["nobody"] = deque()  # there must be none, and no turn can be taken
     outcomes = await asyncio.gather(submitted(batcher, engine, "a"), submitted(batcher, engine, "b"))
     assert RequestRefused in map(type, outcomes)
@@ -254,6 +266,7 @@ async def test_fault_of_the_core_itself_is_told_to_those_who_wait_and_the_next_a
 
 async def test_request_without_texts_harms_nobody() -> None:
     engine, batcher = BrokenEngine(), Batcher(8)
+    engine.gate.set()
     assert isinstance(await submitted(batcher, engine), ValueError)
     assert isinstance(await submitted(batcher, engine, "sound"), Computed)
     batcher.close()

@@ -256,6 +256,12 @@ def test_rows_of_one_token_and_more_than_512_of_them_are_the_same_bits_in_any_co
     assert np.array_equal(packed.compute(rows[::-1])[::-1][::7], alone)
 
 
+def test_text_without_tokens_is_refused_before_any_engine_sees_it() -> None:
+    tokenizer = read_tokenizer(memoryview(json.dumps(bert_folder.TOKENIZER).encode()), 16)
+    with pytest.raises(RequestRefused, match="no tokens"):
+        encode(tokenizer, ["word1", " "])
+
+
 @pytest.mark.parametrize("longest", [1, 2])
 def test_limit_without_room_for_a_text_is_refused_at_load(longest: int) -> None:
     special = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
