@@ -108,16 +108,16 @@ async def test_one_session_takes_only_its_share_of_the_queue() -> None:
 
 async def test_long_job_lets_others_have_their_turn() -> None:
     engine, batcher = GatedEngine(), Batcher(8)
-    long = asyncio.create_task(batcher.submit(engine, ["l" * 128] * 32, "long"))
+    long = asyncio.create_task(batcher.submit(engine, ["l" * 256] * 32, "long"))
     await behind_the_first(batcher, engine)
     short = started(batcher, engine, "short")
     await behind_the_first(batcher, engine, waiting=2)
     engine.gate.set()
     computed, _ = await asyncio.gather(long, short)
-    assert [len(batch) for batch in engine.batches[:2]] == [2, 2]
+    assert [len(batch) for batch in engine.batches[:2]] == [1, 2]
     assert engine.batches[1][-1] == "short"
     assert computed.result.vectors.shape == (32, 1)
-    assert computed.result.tokens == 32 * 128
+    assert computed.result.tokens == 32 * 256
     batcher.close()
 
 

@@ -35,8 +35,8 @@ from ephemeral_enclave.sessions import Sessions
 EXIT_CONFIG: Final = 2
 EXIT_BOOT: Final = 3
 _GRACE_SECONDS: Final = 10.0
-# The inference thread wants the interpreter back between any two operators, hundreds of times in a batch.
-_SWITCH_SECONDS: Final = 0.0001
+# The inference thread wants the interpreter back between any two operators; at the default it waits ten times as long.
+_SWITCH_SECONDS: Final = 0.0005
 Extend = Callable[[grpc.aio.Server], None]
 
 
