@@ -43,7 +43,7 @@ _VERSION: Final = click.option(
 _PRECISION: Final = click.option(
     "--precision",
     type=click.Choice(list(PRECISIONS)),
-    help="What enclaves compute in; else float32. bfloat16 is faster and rounds more.",
+    help="What enclaves compute in; else float32. bfloat16 rounds more, for speed.",
 )
 _KEY_HELP: Final = "The KMS key whose policy names your enclaves."
 _BOTH: Final = click.option("--endpoint-url", metavar="URL", help="Another AWS; else AWS_ENDPOINT_URL, else AWS.")
