@@ -10,14 +10,16 @@ kernel of half a megabyte for every shape they ever met: only round numbers of r
 """
 
 from collections.abc import Iterable
-from enum import Enum
 from functools import cache
-from typing import Final
+from typing import Final, Literal, get_args
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 Tensor = torch.Tensor
+Then = Literal["none", "gelu", "add"]
+"""What follows the product; GELU by the error function (Hendrycks and Gimpel 2016)."""
 BLOCK_ROWS: Final = 256
 _FEW_ROWS: Final = (16, 64)  # numbers of rows are multiples of 16 up to 64, then of 64
 _MANY_ROWS: Final = 512
@@ -25,43 +27,40 @@ _TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 _PROBE: Final = (5, 48, 80)  # rows, inputs, outputs: nothing that a kernel could find convenient
 
 
-class Then(Enum):
-    """What follows the product; GELU by the error function (Hendrycks and Gimpel 2016)."""
-
-    NOTHING = "none"
-    GELU = "gelu"
-    ADD = "add"
-
-
-class Linear:
+class Linear(nn.Module):
     """x W^T + b and what follows: float[rows, inputs] to float[rows, outputs]."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, then: Then = Then.NOTHING, *, prepack: bool | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, then: Then = "none", *, prepack: bool | None = None) -> None:
         """Take weight float[outputs, inputs] and bias float[outputs]; prepacked where that works, if not told."""
-        self._prepacked = can_prepack(weight.dtype) if prepack is None else prepack
-        self._weight = _reorder(weight) if self._prepacked else weight
-        self._bias = bias
-        self._then = then
-        self._inputs = weight.shape[1]
+        super().__init__()
+        self.prepacked = can_prepack(weight.dtype) if prepack is None else prepack
+        self.weight = _reorder(weight) if self.prepacked else weight
+        self.bias = bias
+        self.then: str = then
+        self.inputs = weight.shape[1]
+        self.block = BLOCK_ROWS
         self.in_blocks = False
 
-    def __call__(self, rows: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Compute the layer; Then.ADD adds `residual` float[rows, outputs]."""
-        if not self.in_blocks or rows.shape[0] == BLOCK_ROWS:
+    def forward(self, rows: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Compute the layer; "add" adds `residual` float[rows, outputs]."""
+        if not self.in_blocks or rows.shape[0] == self.block:
             return self._compute(rows, residual)
-        starts = range(0, rows.shape[0], BLOCK_ROWS)
-        parts = [slice(start, start + BLOCK_ROWS) for start in starts]
-        return torch.cat([self._compute(rows[part], None if residual is None else residual[part]) for part in parts])
+        parts: list[Tensor] = []
+        for start in range(0, rows.shape[0], self.block):
+            end = start + self.block
+            parts.append(self._compute(rows[start:end], None if residual is None else residual[start:end]))
+        return torch.cat(parts)
 
+    @torch.jit.unused
     def keeps_rows_apart(self) -> bool:
         """Tell whether a row's result is the same bits for each number of rows, as far as trying can tell.
 
         Trying means nothing in bfloat16, whose rounding hides most of the differences.
         """
-        if self._bias.dtype is not torch.float32:
+        if self.bias.dtype is not torch.float32:
             return False
-        rows = torch.randn(_MANY_ROWS, self._inputs, generator=_generator())
-        nothing = torch.zeros(_MANY_ROWS, len(self._bias)) if self._then is Then.ADD else None
+        rows = torch.randn(_MANY_ROWS, self.inputs, generator=_generator())
+        nothing = torch.zeros(_MANY_ROWS, len(self.bias)) if self.then == "add" else None
         whole = self._compute(rows, nothing)
         for count in {rounded(count, in_blocks=False) for count in range(1, _MANY_ROWS)}:
             part = self._compute(rows[:count].clone(), None if nothing is None else nothing[:count])
@@ -70,10 +69,10 @@ class Linear:
         return True
 
     def _compute(self, rows: Tensor, residual: Tensor | None) -> Tensor:
-        if self._prepacked:
-            return _prepacked(rows, residual, self._weight, self._bias, self._then)
-        product = functional.linear(rows, self._weight, self._bias)
-        if self._then is Then.GELU:
+        if self.prepacked:
+            return _prepacked(rows, residual, self.weight, self.bias, self.then)
+        product = functional.linear(rows, self.weight, self.bias)
+        if self.then == "gelu":
             return functional.gelu(product)
         return product if residual is None else product + residual
 
@@ -100,8 +99,8 @@ def can_prepack(dtype: torch.dtype) -> bool:
     shapes = ((count, inputs), (outputs, inputs), (outputs,), (count, outputs))
     rows, weight, bias, added = (torch.randn(*shape, generator=_generator()).to(dtype) for shape in shapes)
     try:
-        for then in Then:
-            residual = added if then is Then.ADD else None
+        for then in get_args(Then):
+            residual = added if then == "add" else None
             ours, theirs = (Linear(weight, bias, then, prepack=how)(rows, residual) for how in (True, False))
             if not bool((ours - theirs).abs().max() <= _TOLERANCE[dtype]):
                 return False
@@ -118,8 +117,9 @@ def _reorder(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight, None)  # type: ignore[no-any-return]  # noqa: SLF001
 
 
-def _prepacked(rows: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, then: Then) -> Tensor:
-    pointwise = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
+def _prepacked(rows: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, then: str) -> Tensor:
     if residual is not None:
-        return pointwise.binary(rows, residual, weight, bias, "add")  # type: ignore[no-any-return]
-    return pointwise(rows, weight, bias, "gelu" if then is Then.GELU else "none", [], "none")  # type: ignore[no-any-return]
+        added: Tensor = torch.ops.mkldnn._linear_pointwise(rows, residual, weight, bias, "add")  # noqa: SLF001
+        return added
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, then, [], "none")  # noqa: SLF001
+    return product
