@@ -190,7 +190,7 @@ async def test_abandoned_jobs_hold_no_memory_behind_a_running_one() -> None:
         job.cancel()
         await asyncio.gather(job, return_exceptions=True)
         del job
-    await asyncio.wrap_future(batcher._tokenizer.submit(int))  # whatever was in the thread is done
+    await asyncio.wrap_future(batcher._tokenizing._handoff._thread.submit(int))  # whatever was in the thread is done
     gc.collect()  # once: in a process this large a hundred collections outlast the gate
     assert not engine.done
     assert [reference() for reference in kept] == [None] * 100
@@ -295,7 +295,7 @@ async def test_closing_tells_everybody_who_waits() -> None:
     jobs.append(asyncio.create_task(submitted(batcher, engine, "waiting")))
     await behind_the_first(batcher, engine, waiting=1)
     slow = threading.Event()
-    batcher._tokenizer.submit(slow.wait, 60)
+    batcher._tokenizing._handoff._thread.submit(slow.wait, 60)
     jobs += [asyncio.create_task(submitted(batcher, engine, text)) for text in ("tokenizing", "tokenizing too")]
     jobs.append(asyncio.create_task(submitted(batcher, engine, "same", session="tokenizing")))
     await asyncio.sleep(0)
@@ -324,8 +324,8 @@ async def test_refused_request_leaves_nothing_behind_in_memory(poison: str) -> N
     try:
         with pytest.raises(RequestRefused):
             await asyncio.create_task(ask())
-        for thread in (batcher._tokenizer, batcher._inference):
-            await asyncio.wrap_future(thread.submit(int))  # it has let go of what it did before
+        for handoff in (batcher._tokenizing._handoff, batcher._inference):
+            await asyncio.wrap_future(handoff._thread.submit(int))  # it has let go of what it did before
         assert kept[0]() is None
     finally:
         gc.enable()
@@ -339,7 +339,7 @@ async def test_idle_batcher_keeps_neither_model_nor_vectors() -> None:
     answer = await batcher.submit(engine, ["text"], "session")
     vectors = weakref.ref(answer.result.vectors)
     del engine, answer
-    await asyncio.wrap_future(batcher._inference.submit(int))
+    await asyncio.wrap_future(batcher._inference._thread.submit(int))
     gc.collect()
     assert (model(), vectors()) == (None, None)
     batcher.close()
@@ -371,7 +371,7 @@ async def test_nothing_is_in_flight_after_a_thousand_callers_of_whom_many_left_o
     }  # fmt: skip
     admission = batcher._admission
     assert (admission._jobs, admission._tokens, admission._characters) == ({}, {}, 0)
-    assert (batcher._turns._queues, batcher._jobs, dict(batcher._tokenizing)) == ({}, set(), {})
+    assert (batcher._turns._queues, batcher._jobs, dict(batcher._tokenizing._turns)) == ({}, set(), {})
     batcher.close()
 
 

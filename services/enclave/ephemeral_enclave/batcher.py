@@ -1,35 +1,27 @@
 """The serving core: admission first, tokens off the event loop, one inference thread, batches across sessions.
 
 A request is admitted or refused before any work. Its texts become tokens in a thread of their own, a session's at a
-time; its rows wait for their turn; whoever leaves takes his rows along. What fails, fails for its own job alone, and
-says so in an error of its own: a traceback out of the engine would keep the tokens of everybody in the batch.
+time; its rows wait for their turn; whoever leaves takes his rows along.
 """
 
 import asyncio
-import logging
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from weakref import WeakValueDictionary
 
 import numpy as np
-import numpy.typing as npt
 
 from ephemeral.errors import EphemeralError, RequestRefused, Unavailable
 from ephemeral_enclave.admission import MOST_CHARACTERS, MOST_TOKENS, Admission
 from ephemeral_enclave.engine import Embedded, Engine, Tokens
-from ephemeral_enclave.turns import Turns
+from ephemeral_enclave.handoff import Handoff
+from ephemeral_enclave.outcomes import Outcome, Vectors, failed, outcomes, report
+from ephemeral_enclave.tokenizing import Tokenizing
+from ephemeral_enclave.turns import Batch, Turns
 
-SLICE_TEXTS: Final = 32
-SLICE_CHARACTERS: Final = 16_384
 _SPECIAL_TOKENS: Final = 2  # [CLS] and [SEP]
-_Vectors = npt.NDArray[np.float32]
-_Outcome = _Vectors | RequestRefused
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +41,19 @@ class Computed:
 class _Job:
     engine: Engine
     session: Hashable
-    vectors: _Vectors
+    vectors: Vectors
     rows: deque[tuple[int, Tokens]]
     done: "asyncio.Future[None]"
     missing: int
     compute_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What came of a batch's rows, in how many nanoseconds."""
+
+    outcomes: Sequence[Outcome]
+    elapsed_ns: int
 
 
 class Batcher:
@@ -67,12 +67,9 @@ class Batcher:
         self._turns: Turns[_Job] = Turns()
         self._jobs: set[_Job] = set()
         self._closed = False
-        self._tokenizing: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        self._wake = asyncio.Event()
-        self._worker: asyncio.Task[None] | None = None
-        # One thread owns torch: two would share its cores and gain nothing. Tokenizing has another.
-        self._inference = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
+        self._tokenizing = Tokenizing(_closing)
+        # One thread owns torch: two would share its cores and gain nothing.
+        self._inference = Handoff("inference", self._take, _run, self._deliver_batch, self._fault)
 
     async def submit(self, engine: Engine, texts: Sequence[str], session: Hashable) -> Computed:
         """Compute embeddings; a caller that is cancelled costs at most the batch that is running.
@@ -87,7 +84,7 @@ class Batcher:
         place = self._admission.admit(session, sum(map(len, texts)), most_tokens)
         try:
             begun = time.monotonic_ns()
-            rows = await self._tokenize(engine, texts, session)
+            rows = await self._tokenizing.tokens(engine, texts, session)
             del texts  # a cancellation's traceback keeps this frame for a while
             tokens = sum(len(row) for _, row in rows)
             self._admission.correct(place, tokens)
@@ -99,69 +96,34 @@ class Batcher:
         finally:
             self._admission.release(place)
 
-    async def _tokenize(self, engine: Engine, texts: Sequence[str], session: Hashable) -> deque[tuple[int, Tokens]]:
-        """Tokenize slice by slice: a session has one slice in the thread, so that others are next after it."""
-        rows: deque[tuple[int, Tokens]] = deque()
-        async with self._tokenizing.setdefault(session, asyncio.Lock()):
-            for part in _slices(texts):
-                self._require_open()
-                tokens = await asyncio.get_running_loop().run_in_executor(self._tokenizer, self._read, engine, part)
-                rows.extend(enumerate(tokens, len(rows)))
-        return rows
-
-    def _read(self, engine: Engine, part: Sequence[str]) -> list[Tokens]:
-        self._require_open()  # whoever is in line for the thread when it is closed
-        try:
-            return engine.tokenize(part)
-        except RequestRefused:
-            raise
-        except BaseException as error:  # noqa: BLE001  # a future takes some as orders to itself, and is never done
-            _report(error)
-            raise _failed() from None
-
     async def _compute(self, engine: Engine, rows: deque[tuple[int, Tokens]], session: Hashable) -> _Job:
         self._require_open()
         vectors = np.empty((len(rows), engine.dimension), np.float32)
         job = _Job(engine, session, vectors, rows, asyncio.get_running_loop().create_future(), len(rows))
-        self._turns.add(job)
+        with self._inference.lock:
+            self._turns.add(job)
         self._jobs.add(job)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        self._wake.set()
+        self._inference.wake()
         try:
             await job.done
             return job
         finally:
-            self._turns.drop(job)
+            self._drop(job)
             self._jobs.discard(job)
             del job  # it has the error, whose traceback has this frame, and the caller's with the texts
 
-    async def _work(self) -> None:
-        while True:
-            while not self._turns:
-                self._wake.clear()
-                await self._wake.wait()
-            try:
-                await self._turn()
-            except Exception as error:  # noqa: BLE001  # a fault of this core: those who wait are told, others served
-                _report(error)
-                self._turns = Turns()
-                self._fail_all(_failed)
+    def _take(self) -> Batch[_Job] | None:
+        """Take what is computed next; tokens and the model are let go of with the batch, whoever comes next."""
+        return self._turns.take() if self._turns and not self._closed else None
 
-    async def _turn(self) -> None:
-        """Compute one batch; tokens, vectors and the model are let go of with this frame, whoever comes next."""
-        batch = self._turns.take()
-        begun = time.monotonic_ns()
-        run = asyncio.get_running_loop().run_in_executor
-        outcomes = await run(self._inference, _outcomes, batch.engine, batch.rows)
-        elapsed = time.monotonic_ns() - begun
-        self._admission.computed(batch.tokens, elapsed / 1e9)
+    def _deliver_batch(self, batch: Batch[_Job], ran: _Ran) -> None:
+        self._admission.computed(batch.tokens, ran.elapsed_ns / 1e9)
         for job in {job for job, _ in batch.owners}:
-            job.compute_ns += elapsed
-        for (job, place), outcome in zip(batch.owners, outcomes, strict=True):
+            job.compute_ns += ran.elapsed_ns
+        for (job, place), outcome in zip(batch.owners, ran.outcomes, strict=True):
             self._deliver(job, place, outcome)
 
-    def _deliver(self, job: _Job, place: int, outcome: _Outcome) -> None:
+    def _deliver(self, job: _Job, place: int, outcome: Outcome) -> None:
         if isinstance(outcome, RequestRefused):
             self._fail(job, outcome)
         elif not job.done.done():
@@ -170,8 +132,19 @@ class Batcher:
             if not job.missing:
                 job.done.set_result(None)
 
+    def _fault(self, _batch: Batch[_Job] | None, error: BaseException) -> None:
+        """Tell those who wait of a fault of this core; whoever comes next is served."""
+        report(error)
+        with self._inference.lock:
+            self._turns = Turns()
+        self._fail_all(failed)
+
+    def _drop(self, job: _Job) -> None:
+        with self._inference.lock:
+            self._turns.drop(job)
+
     def _fail(self, job: _Job, error: EphemeralError) -> None:
-        self._turns.drop(job)
+        self._drop(job)
         if not job.done.done():
             job.done.set_exception(error)
 
@@ -186,60 +159,14 @@ class Batcher:
     def close(self) -> None:
         """Take no more, tell those who wait, and return when both threads are done with what they were at."""
         self._closed = True
-        if self._worker is not None:
-            self._worker.cancel()
         self._fail_all(_closing)
-        self._inference.shutdown(wait=True, cancel_futures=True)
-        self._tokenizer.shutdown(wait=True)
+        self._inference.close()
+        self._tokenizing.close()
 
 
-def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Cut texts into slices: at least one text, at most SLICE_TEXTS, about SLICE_CHARACTERS together."""
-    part: list[str] = []
-    for text in texts:
-        if part and (len(part) == SLICE_TEXTS or sum(map(len, part)) + len(text) > SLICE_CHARACTERS):
-            yield part
-            part = []
-        part.append(text)
-    yield part
-
-
-def _outcomes(engine: Engine, rows: Sequence[Tokens]) -> list[_Outcome]:
-    """Compute rows together; when that fails, each half by itself, so that only the rows at fault pay."""
-    computed = _attempt(engine, rows)
-    if not isinstance(computed, RequestRefused):
-        return [vector if np.isfinite(vector).all() else _not_finite() for vector in computed]
-    if len(rows) == 1:
-        return [computed]
-    half = len(rows) // 2
-    return _outcomes(engine, rows[:half]) + _outcomes(engine, rows[half:])
-
-
-def _attempt(engine: Engine, rows: Sequence[Tokens]) -> _Vectors | RequestRefused:
-    try:
-        vectors = engine.compute(rows)
-        if vectors.shape != (len(rows), engine.dimension):
-            raise ValueError("the engine gives vectors of another shape")
-    except RequestRefused as refusal:
-        return RequestRefused(refusal.detail, code=refusal.code)
-    except BaseException as error:  # noqa: BLE001  # a Rust panic is no Exception, and must not end the worker
-        _report(error)
-        return _failed()
-    return vectors
-
-
-def _report(error: BaseException) -> None:
-    """Say for the log what failed and where, without its text, which may quote the input."""
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    _log.error("%s in the engine at %s", type(error).__name__, *(f"{at.name}:{at.lineno}" for at in place))
-
-
-def _failed() -> RequestRefused:
-    return RequestRefused("the engine failed on this input", code="ENGINE")
-
-
-def _not_finite() -> RequestRefused:
-    return RequestRefused("the model has no finite answer to this input", code="ENGINE")
+def _run(batch: Batch[_Job]) -> _Ran:
+    begun = time.monotonic_ns()
+    return _Ran(outcomes(batch.engine, batch.rows), time.monotonic_ns() - begun)
 
 
 def _closing() -> Unavailable:

@@ -1,0 +1,77 @@
+"""Work for one thread, and its results back in the event loop, with as few switches between the two as possible.
+
+A thread that is asked for one thing at a time idles while the event loop is busy with something else. This one takes
+what waits for as long as anything does, and what it finished in the meantime is delivered in one go.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Handoff(Generic[T, R]):
+    """One thread between `take` and `work`, which run in it, and `deliver`, which runs in the event loop.
+
+    `take` is called with `lock` held, and returns None when nothing waits. Whoever changes what it looks at holds the
+    lock, too. When one of the two raises, `failed` gets what was taken, if anything was, and the error in the event loop,
+    and the thread goes on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        take: Callable[[], T | None],
+        work: Callable[[T], R],
+        deliver: Callable[[T, R], None],
+        failed: Callable[[T | None, BaseException], None],
+    ) -> None:
+        self.lock = Lock()
+        self._take, self._work, self._deliver, self._failed = take, work, deliver, failed
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._busy = False
+        self._finished: deque[tuple[T, R]] = deque()
+        self._announced = False
+
+    def wake(self) -> None:
+        """Let the thread take what waits, in the running event loop."""
+        with self.lock:
+            idle, self._busy = not self._busy, True
+        if idle:
+            self._thread.submit(self._run, asyncio.get_running_loop())
+
+    def close(self) -> None:
+        """Return when the thread is done with what it was at; from now on, `take` must return None."""
+        self._thread.shutdown(wait=True)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._step(loop):
+            pass
+
+    def _step(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Work on one thing, and let go of it with this frame; return whether there was one."""
+        item = None
+        try:
+            with self.lock:
+                self._busy = False  # also if nothing can be taken
+                item = self._take()
+                self._busy = item is not None
+            if item is not None:
+                self._finished.append((item, self._work(item)))
+        except BaseException as error:  # noqa: BLE001  # whatever it is, those who wait are told
+            loop.call_soon_threadsafe(self._failed, item, error)
+            return item is not None
+        if item is not None and not self._announced:
+            self._announced = True
+            loop.call_soon_threadsafe(self._deliver_all)
+        return item is not None
+
+    def _deliver_all(self) -> None:
+        self._announced = False  # before looking: what is finished from here on announces itself again
+        while self._finished:
+            self._deliver(*self._finished.popleft())
