@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ephemeral_enclave.engine import Engine, Tokens
-from ephemeral_enclave.turns import Batch, Turns
+from ephemeral_enclave.turns import ALONE, Batch, Turns
 
 BATCH: Final = 16
 SHARE: Final = 8
@@ -42,11 +42,14 @@ def test_every_row_is_computed_once_in_order_and_no_batch_is_too_large_or_unfair
     came: list[Job] = []
     left: set[Job] = set()
     computed: dict[Job, list[int]] = {}
+    last: set[int] = set()
 
     def take() -> None:
-        waiting = waiting_sessions(turns)
+        waiting = waiting_sessions(turns, last)
         batch = turns.take()
         check(batch, waiting)
+        last.clear()
+        last.update(job.session for job, _ in batch.owners)
         for job, place in batch.owners:
             computed[job].append(place)
 
@@ -68,9 +71,10 @@ def test_every_row_is_computed_once_in_order_and_no_batch_is_too_large_or_unfair
         assert places == (whole[: len(places)] if job in left else whole)
 
 
-def waiting_sessions(turns: Turns[Job]) -> list[tuple[int, Engine, int]]:
-    """Return session, engine and length of the next row of each that waits, in the order of their turns."""
-    return [(q[0].session, q[0].engine, len(q[0].rows[0][1])) for q in turns._queues.values()]
+def waiting_sessions(turns: Turns[Job], last: set[int]) -> list[tuple[int, Engine, int]]:
+    """Return session, engine and length of the next row of each whose turn may be next, in their order."""
+    waiting = [(q[0].session, q[0].engine, len(q[0].rows[0][1])) for q in turns._queues.values()]
+    return [one for one in waiting if one[0] not in last] or waiting
 
 
 def check(batch: Batch[Job], waiting: list[tuple[int, Engine, int]]) -> None:
@@ -85,10 +89,18 @@ def check(batch: Batch[Job], waiting: list[tuple[int, Engine, int]]) -> None:
     if len(served) < len(in_turn):
         next_length = next(length for session, _, length in waiting if session == in_turn[len(served)])
         assert batch.tokens + next_length > BATCH  # and nobody left out who would have fitted
-    part = min(SHARE, BATCH // len(waiting))
+    part = min(BATCH if len(waiting) == 1 else SHARE, BATCH // len(waiting))
     for session in served:
         rows = [len(row) for row, (job, _) in zip(batch.rows, batch.owners, strict=True) if job.session == session]
         assert sum(rows) <= part or sum(map(bool, rows)) == 1
+
+
+def test_a_long_job_gets_whole_batches_once_it_has_been_alone_and_parts_again_when_somebody_came() -> None:
+    turns: Turns[Job] = Turns(BATCH, SHARE)
+    turns.add(Job(0, ENGINES[0], [SHARE] * 200))
+    assert [turns.take().tokens for _ in range(ALONE + 2)] == [SHARE] * ALONE + [BATCH] * 2
+    turns.add(Job(1, ENGINES[0], [1]))
+    assert [turns.take().tokens for _ in range(3)] == [1, SHARE, SHARE]
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -98,7 +110,7 @@ def test_no_session_waits_longer_than_one_turn_of_each_other_however_many_models
 ) -> None:
     turns: Turns[Job] = Turns(BATCH, SHARE)
     for session, (length, engine) in enumerate(sessions):
-        turns.add(Job(session, engine, [length] * 400))
+        turns.add(Job(session, engine, [length] * 800))
     last = dict.fromkeys(range(len(sessions)), 0)
     for number in range(1, 40):
         for job, _ in turns.take().owners:

@@ -34,9 +34,18 @@ class Admission:
         self._most_tokens = most_tokens
         self._jobs: Counter[Hashable] = Counter()
         self._tokens: Counter[Hashable] = Counter()
-        self._characters = 0
+        self._all_jobs = self._all_tokens = self._characters = 0
         self._computed = _TOKENS_AT_START
         self._seconds = 1.0
+
+    def require_room(self, session: Hashable) -> None:
+        """Return if one more job of a session may be admitted, were it small enough.
+
+        Raises:
+            Overloaded: as `admit`.
+        """
+        if self._all_jobs >= self._most_jobs or self._jobs[session] >= max(1, self._most_jobs // _SHARE):
+            raise self._overloaded()
 
     def admit(self, session: Hashable, characters: int, tokens: int) -> Place:
         """Give a job its place; `tokens` may be an upper bound, which `correct` replaces.
@@ -47,31 +56,36 @@ class Admission:
         Raises:
             Overloaded: no room, or none for this session; `retry_after` is when the queue will have drained.
         """
-        tokens = min(tokens, self._most_tokens // _SHARE)
+        self.require_room(session)
+        share = self._most_tokens // _SHARE
+        tokens = min(tokens, share)
         full = (
-            self._jobs.total() >= self._most_jobs
-            or self._characters + characters > self._most_characters
-            or self._tokens.total() + tokens > self._most_tokens
-            or self._jobs[session] >= max(1, self._most_jobs // _SHARE)
-            or self._tokens[session] + tokens > self._most_tokens // _SHARE
+            self._characters + characters > self._most_characters
+            or self._all_tokens + tokens > self._most_tokens
+            or self._tokens[session] + tokens > share
         )
         if full:
             raise self._overloaded()
         place = Place(session, characters, tokens)
         self._jobs[session] += 1
         self._tokens[session] += tokens
+        self._all_jobs += 1
+        self._all_tokens += tokens
         self._characters += characters
         return place
 
     def correct(self, place: Place, tokens: int) -> None:
         """Replace the bound by what the tokenizer counted; never by more."""
-        tokens = min(tokens, place.tokens)
-        self._tokens[place.session] -= place.tokens - tokens
-        place.tokens = tokens
+        over = max(0, place.tokens - tokens)
+        self._tokens[place.session] -= over
+        self._all_tokens -= over
+        place.tokens -= over
 
     def release(self, place: Place) -> None:
         """Free the place of a job that ended, whichever way."""
         self._characters -= place.characters
+        self._all_jobs -= 1
+        self._all_tokens -= place.tokens
         self._jobs[place.session] -= 1
         self._tokens[place.session] -= place.tokens
         if not self._jobs[place.session]:
@@ -84,6 +98,6 @@ class Admission:
 
     def _overloaded(self) -> Overloaded:
         error = Overloaded("the enclave is busy; try again", code="QUEUE_FULL")
-        wait = self._tokens.total() * self._seconds / max(self._computed, 1.0)
+        wait = self._all_tokens * self._seconds / max(self._computed, 1.0)
         error.retry_after = min(max(wait, _LEAST_SECONDS), _MOST_SECONDS)
         return error

@@ -71,6 +71,14 @@ class Batcher:
         # One thread owns torch: two would share its cores and gain nothing.
         self._inference = Handoff("inference", self._take, _run, self._deliver_batch, self._fault)
 
+    def require_room(self, session: Hashable) -> None:
+        """Return if a session may submit one more job; to be asked before anything is done for it.
+
+        Raises:
+            Overloaded: the queue, or the session's share of it, is full.
+        """
+        self._admission.require_room(session)
+
     async def submit(self, engine: Engine, texts: Sequence[str], session: Hashable) -> Computed:
         """Compute embeddings; a caller that is cancelled costs at most the batch that is running.
 

@@ -46,6 +46,14 @@ class Inference:
         self._batcher = batcher
         self._receipts = ReceiptIssuer(enclave)
 
+    def require_room(self, session: Session) -> None:
+        """Return if a session may ask for something now; to be asked before its request is opened.
+
+        Raises:
+            Overloaded: the queue, or the session's share of it, is full; nothing was executed.
+        """
+        self._batcher.require_room(session.channel.session_id)
+
     async def answer(self, session: Session, request: Request) -> bytes:
         """Return the serialised InferenceResponse.
 

@@ -107,6 +107,7 @@ class InferenceService(InferenceServiceServicer):
     async def _answer(self, frame: SealedFrame, method: Method) -> SealedFrame:
         with self._counters.request():
             session = self._sessions.get(frame.session_id)
+            self._inference.require_room(session)  # before opening: an overloaded enclave refuses most of what comes
             request = session.channel.open(frame, method)
             self._sessions.touch(session)
             return request.seal(await self._inference.answer(session, request))

@@ -19,6 +19,7 @@ from ephemeral_enclave.generation import Generation
 
 _SWEEP_SECONDS: Final = 1.0
 _LIFETIME: Final = SESSION_LIFETIME.total_seconds()
+_WAIT: Final = OFFER_LIFETIME.total_seconds()
 _IDLE: Final = SESSION_IDLE.total_seconds()
 
 
@@ -115,9 +116,8 @@ class Sessions:
         Raises:
             SessionUnknown: expired, closed or never there.
         """
-        self._expire()
         session = self._sessions.get(session_id) or self._unproven.get(session_id)
-        if session is None:
+        if session is None or self._is_over(session, self._clock()):
             raise SessionUnknown("the enclave does not know this session; open another")
         return session
 
@@ -162,14 +162,15 @@ class Sessions:
 
     def _expire(self) -> None:
         now = self._clock()
-        wait = OFFER_LIFETIME.total_seconds()
         for table in (self._sessions, self._unproven):
-            for key in [key for key, s in table.items() if s.is_over(now)]:
+            for key in [key for key, session in table.items() if self._is_over(session, now)]:
                 del table[key]
-        for key in [key for key, s in self._unproven.items() if now - s.opened > wait]:
-            del self._unproven[key]
-        for key in [key for key, (made, *_) in self._offers.items() if now - made > wait]:
+        for key in [key for key, (made, *_) in self._offers.items() if now - made > _WAIT]:
             del self._offers[key]
+
+    def _is_over(self, session: Session, now: float) -> bool:
+        unproven = session.channel.session_id in self._unproven
+        return session.is_over(now) or (unproven and now - session.opened > _WAIT)
 
 
 def _payload_digest(document: bytes) -> bytes:
