@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import torch
 
 from benchmarks.serving.engine import load_engine
 from benchmarks.serving.grpc_clients import UNSEALED_METHOD
@@ -23,7 +24,8 @@ class Unsealed:
 
     def __init__(self) -> None:
         self._engine = load_engine()
-        self.batcher = Batcher(ServingLimits().queued_requests)
+        limits, cores = ServingLimits(), torch.get_num_threads()
+        self.batcher = Batcher(limits.queued_requests, cores=cores, use=torch.set_num_threads)
 
     @rpc.serving
     async def embed(self, request: EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> EmbedResult:

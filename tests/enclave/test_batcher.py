@@ -189,7 +189,7 @@ async def test_abandoned_jobs_hold_no_memory_behind_a_running_one() -> None:
         job.cancel()
         await asyncio.gather(job, return_exceptions=True)
         del job
-    await asyncio.wrap_future(batcher._tokenizing._handoff._thread.submit(int))  # whatever was in the thread is done
+    await asyncio.wrap_future(batcher._tokenizing._handoff._pool.submit(int))  # whatever was in the thread is done
     gc.collect()  # once: in a process this large a hundred collections outlast the gate
     assert not engine.done
     assert [reference() for reference in kept] == [None] * 100
@@ -294,7 +294,7 @@ async def test_closing_tells_everybody_who_waits() -> None:
     jobs.append(asyncio.create_task(submitted(batcher, engine, "waiting")))
     await behind_the_first(batcher, engine, waiting=1)
     slow = threading.Event()
-    batcher._tokenizing._handoff._thread.submit(slow.wait, 60)
+    batcher._tokenizing._handoff._pool.submit(slow.wait, 60)
     jobs += [asyncio.create_task(submitted(batcher, engine, text)) for text in ("tokenizing", "tokenizing too")]
     jobs.append(asyncio.create_task(submitted(batcher, engine, "same", session="tokenizing")))
     await asyncio.sleep(0)
@@ -324,7 +324,7 @@ async def test_refused_request_leaves_nothing_behind_in_memory(poison: str) -> N
         with pytest.raises(RequestRefused):
             await asyncio.create_task(ask())
         for handoff in (batcher._tokenizing._handoff, batcher._inference):
-            await asyncio.wrap_future(handoff._thread.submit(int))  # it has let go of what it did before
+            await asyncio.wrap_future(handoff._pool.submit(int))  # it has let go of what it did before
         assert kept[0]() is None
     finally:
         gc.enable()
@@ -338,7 +338,7 @@ async def test_idle_batcher_keeps_neither_model_nor_vectors() -> None:
     answer = await batcher.submit(engine, ["text"], "session")
     vectors = weakref.ref(answer.result.vectors)
     del engine, answer
-    await asyncio.wrap_future(batcher._inference._thread.submit(int))
+    await asyncio.wrap_future(batcher._inference._pool.submit(int))
     gc.collect()
     assert (model(), vectors()) == (None, None)
     batcher.close()

@@ -49,6 +49,14 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
+class _Run:
+    """A batch, and how many cores are its own."""
+
+    batch: Batch[_Job]
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Ran:
     """What came of a batch's rows, in how many nanoseconds."""
 
@@ -60,16 +68,26 @@ class Batcher:
     """Computes what is admitted, in turns, and refuses what would queue without bound."""
 
     def __init__(
-        self, most_jobs: int, *, most_characters: int = MOST_CHARACTERS, most_tokens: int = MOST_TOKENS
+        self,
+        most_jobs: int,
+        *,
+        most_characters: int = MOST_CHARACTERS,
+        most_tokens: int = MOST_TOKENS,
+        cores: int = 1,
+        use: Callable[[int], object] = id,
     ) -> None:
-        """Admit at most `most_jobs` jobs of `most_characters` and `most_tokens` together, the running ones included."""
+        """Admit at most `most_jobs` jobs of `most_characters` and `most_tokens` together, the running ones included.
+
+        As many batches as there are `cores` are computed at a time; `use` is called in a batch's thread with the cores
+        that are its own.
+        """
         self._admission = Admission(most_jobs, most_characters, most_tokens)
         self._turns: Turns[_Job] = Turns()
         self._jobs: set[_Job] = set()
         self._closed = False
         self._tokenizing = Tokenizing(_closing)
-        # One thread owns torch: two would share its cores and gain nothing.
-        self._inference = Handoff("inference", self._take, _run, self._deliver_batch, self._fault)
+        self._cores, self._use = cores, use
+        self._inference = Handoff("inference", self._take, self._run, self._deliver_batch, self._fault, threads=cores)
 
     def require_room(self, session: Hashable) -> None:
         """Return if a session may submit one more job; to be asked before anything is done for it.
@@ -111,7 +129,7 @@ class Batcher:
         with self._inference.lock:
             self._turns.add(job)
         self._jobs.add(job)
-        self._inference.wake()
+        self._inference.wake(job.missing)
         try:
             await job.done
             return job
@@ -120,11 +138,20 @@ class Batcher:
             self._jobs.discard(job)
             del job  # it has the error, whose traceback has this frame, and the caller's with the texts
 
-    def _take(self) -> Batch[_Job] | None:
-        """Take what is computed next; tokens and the model are let go of with the batch, whoever comes next."""
-        return self._turns.take() if self._turns and not self._closed else None
+    def _take(self) -> _Run | None:
+        """Take what is computed next, with its part of the cores: all of them, while nothing else runs or waits."""
+        if self._closed or not self._turns:
+            return None
+        batch = self._turns.take()
+        return _Run(batch, self._cores // min(self._cores, self._inference.busy + bool(self._turns)))
 
-    def _deliver_batch(self, batch: Batch[_Job], ran: _Ran) -> None:
+    def _run(self, run: _Run) -> _Ran:
+        self._use(run.cores)
+        begun = time.monotonic_ns()
+        return _Ran(outcomes(run.batch.engine, run.batch.rows), time.monotonic_ns() - begun)
+
+    def _deliver_batch(self, run: _Run, ran: _Ran) -> None:
+        batch = run.batch
         self._admission.computed(batch.tokens, ran.elapsed_ns / 1e9)
         for job in {job for job, _ in batch.owners}:
             job.compute_ns += ran.elapsed_ns
@@ -140,7 +167,7 @@ class Batcher:
             if not job.missing:
                 job.done.set_result(None)
 
-    def _fault(self, _batch: Batch[_Job] | None, error: BaseException) -> None:
+    def _fault(self, _run: _Run | None, error: BaseException) -> None:
         """Tell those who wait of a fault of this core; whoever comes next is served."""
         report(error)
         with self._inference.lock:
@@ -170,11 +197,6 @@ class Batcher:
         self._fail_all(_closing)
         self._inference.close()
         self._tokenizing.close()
-
-
-def _run(batch: Batch[_Job]) -> _Ran:
-    begun = time.monotonic_ns()
-    return _Ran(outcomes(batch.engine, batch.rows), time.monotonic_ns() - begun)
 
 
 def _closing() -> Unavailable:

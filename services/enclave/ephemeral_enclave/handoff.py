@@ -1,7 +1,7 @@
-"""Work for one thread, and its results back in the event loop, with as few switches between the two as possible.
+"""Work for threads, and its results back in the event loop, with as few switches between the two as possible.
 
-A thread that is asked for one thing at a time idles while the event loop is busy with something else. This one takes
-what waits for as long as anything does, and what it finished in the meantime is delivered in one go.
+A thread that is asked for one thing at a time idles while the event loop is busy with something else. These take what
+waits for as long as anything does, and what they finished in the meantime is delivered in one go.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class Handoff(Generic[T, R]):
-    """One thread between `take` and `work`, which run in it, and `deliver`, which runs in the event loop.
+    """Threads between `take` and `work`, which run in them, and `deliver`, which runs in the event loop.
 
     `take` is called with `lock` held, and returns None when nothing waits. Whoever changes what it looks at holds the
     lock, too. When one of the two raises, `failed` gets what was taken, if anything was, and the error in the event loop,
@@ -30,24 +30,28 @@ class Handoff(Generic[T, R]):
         work: Callable[[T], R],
         deliver: Callable[[T, R], None],
         failed: Callable[[T | None, BaseException], None],
+        *,
+        threads: int = 1,
     ) -> None:
         self.lock = Lock()
+        self.busy = 0  # threads that are at work, or about to take something
         self._take, self._work, self._deliver, self._failed = take, work, deliver, failed
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._busy = False
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
         self._finished: deque[tuple[T, R]] = deque()
         self._announced = False
 
-    def wake(self) -> None:
-        """Let the thread take what waits, in the running event loop."""
+    def wake(self, things: int = 1) -> None:
+        """Let idle threads take what waits, as many as there are `things`, in the running event loop."""
         with self.lock:
-            idle, self._busy = not self._busy, True
-        if idle:
-            self._thread.submit(self._run, asyncio.get_running_loop())
+            idle = min(things, self._threads - self.busy)
+            self.busy += idle
+        for _ in range(idle):
+            self._pool.submit(self._run, asyncio.get_running_loop())
 
     def close(self) -> None:
-        """Return when the thread is done with what it was at; from now on, `take` must return None."""
-        self._thread.shutdown(wait=True)
+        """Return when the threads are done with what they were at; from now on, `take` must return None."""
+        self._pool.shutdown(wait=True)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._step(loop):
@@ -57,10 +61,7 @@ class Handoff(Generic[T, R]):
         """Work on one thing, and let go of it with this frame; return whether there was one."""
         item = None
         try:
-            with self.lock:
-                self._busy = False  # also if nothing can be taken
-                item = self._take()
-                self._busy = item is not None
+            item = self._next()
             if item is not None:
                 self._finished.append((item, self._work(item)))
         except BaseException as error:  # noqa: BLE001  # whatever it is, those who wait are told
@@ -70,6 +71,15 @@ class Handoff(Generic[T, R]):
             self._announced = True
             loop.call_soon_threadsafe(self._deliver_all)
         return item is not None
+
+    def _next(self) -> T | None:
+        item = None
+        with self.lock:
+            try:
+                item = self._take()
+            finally:
+                self.busy -= item is None
+        return item
 
     def _deliver_all(self) -> None:
         self._announced = False  # before looking: what is finished from here on announces itself again
