@@ -24,8 +24,7 @@ class Unsealed:
 
     def __init__(self) -> None:
         self._engine = load_engine()
-        limits, cores = ServingLimits(), torch.get_num_threads()
-        self.batcher = Batcher(limits.queued_requests, cores=cores, use=torch.set_num_threads)
+        self.batcher = Batcher(ServingLimits().queued_requests, cores=torch.get_num_threads())
 
     @rpc.serving
     async def embed(self, request: EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> EmbedResult:

@@ -36,7 +36,7 @@ class GatedEngine:
             raise RequestRefused("not Unicode", code="ENGINE")
         return [[ord(letter) for letter in text[: self.longest]] for text in texts]
 
-    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+    def compute(self, rows: Sequence[Tokens], _cores: int | None = None) -> npt.NDArray[np.float32]:
         self.begun.set()
         self.gate.wait(60)
         if any(POISON in row for row in rows):
@@ -217,7 +217,7 @@ class BrokenEngine(GatedEngine):
             raise StopIteration
         return super().tokenize(texts)
 
-    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+    def compute(self, rows: Sequence[Tokens], _cores: int | None = None) -> npt.NDArray[np.float32]:
         self.begun.set()
         self.gate.wait(60)
         texts = {"".join(map(chr, row)) for row in rows}
@@ -275,7 +275,7 @@ async def test_one_poison_among_many_costs_a_few_batches_more() -> None:
     class Counting(GatedEngine):
         calls = 0
 
-        def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+        def compute(self, rows: Sequence[Tokens], _cores: int | None = None) -> npt.NDArray[np.float32]:
             self.calls += 1
             return super().compute(rows)
 

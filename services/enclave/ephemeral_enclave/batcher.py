@@ -1,7 +1,8 @@
-"""The serving core: admission first, tokens off the event loop, one inference thread, batches across sessions.
+"""The serving core: admission first, tokens off the event loop, batches across sessions, one on each core.
 
 A request is admitted or refused before any work. Its texts become tokens in a thread of their own, a session's at a
-time; its rows wait for their turn; whoever leaves takes his rows along.
+time; its rows wait for their turn; whoever leaves takes his rows along. Batches run beside each other, since threads
+that share one wait for the slowest at every product: docs/adr/0020-a-batch-on-each-core.md.
 """
 
 import asyncio
@@ -74,20 +75,18 @@ class Batcher:
         most_characters: int = MOST_CHARACTERS,
         most_tokens: int = MOST_TOKENS,
         cores: int = 1,
-        use: Callable[[int], object] = id,
     ) -> None:
         """Admit at most `most_jobs` jobs of `most_characters` and `most_tokens` together, the running ones included.
 
-        As many batches as there are `cores` are computed at a time; `use` is called in a batch's thread with the cores
-        that are its own.
+        As many batches as there are `cores` are computed at a time, each on one; one that is alone gets all of them.
         """
         self._admission = Admission(most_jobs, most_characters, most_tokens)
         self._turns: Turns[_Job] = Turns()
         self._jobs: set[_Job] = set()
         self._closed = False
         self._tokenizing = Tokenizing(_closing)
-        self._cores, self._use = cores, use
-        self._inference = Handoff("inference", self._take, self._run, self._deliver_batch, self._fault, threads=cores)
+        self._cores = cores
+        self._inference = Handoff("inference", self._take, _run, self._deliver_batch, self._fault, threads=cores)
 
     def require_room(self, session: Hashable) -> None:
         """Return if a session may submit one more job; to be asked before anything is done for it.
@@ -145,11 +144,6 @@ class Batcher:
         batch = self._turns.take()
         return _Run(batch, self._cores // min(self._cores, self._inference.busy + bool(self._turns)))
 
-    def _run(self, run: _Run) -> _Ran:
-        self._use(run.cores)
-        begun = time.monotonic_ns()
-        return _Ran(outcomes(run.batch.engine, run.batch.rows), time.monotonic_ns() - begun)
-
     def _deliver_batch(self, run: _Run, ran: _Ran) -> None:
         batch = run.batch
         self._admission.computed(batch.tokens, ran.elapsed_ns / 1e9)
@@ -192,11 +186,16 @@ class Batcher:
             raise _closing()
 
     def close(self) -> None:
-        """Take no more, tell those who wait, and return when both threads are done with what they were at."""
+        """Take no more, tell those who wait, and return when all threads are done with what they were at."""
         self._closed = True
         self._fail_all(_closing)
         self._inference.close()
         self._tokenizing.close()
+
+
+def _run(run: _Run) -> _Ran:
+    begun = time.monotonic_ns()
+    return _Ran(outcomes(run.batch.engine, run.batch.rows, run.cores), time.monotonic_ns() - begun)
 
 
 def _closing() -> Unavailable:

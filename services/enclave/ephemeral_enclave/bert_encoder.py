@@ -4,6 +4,7 @@ Linear layers and layer norms see the whole matrix; attention sees the rows of o
 of Python that TorchScript compiles (scripted.py): a batch is then computed without the interpreter.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -84,14 +85,14 @@ class _Layer(nn.Module):
         self.attention_norm = _Norm(of, prefix + "attention.output.LayerNorm", config)
         self.output_norm = _Norm(of, prefix + "output.LayerNorm", config)
 
-    @torch.jit.unused
     def linears(self) -> tuple[Linear, ...]:
         """The layer's matrix products."""
         return self.qkv, self.attended, self.inner, self.outer
 
     def forward(self, x: Tensor, counts: list[int], lengths: list[int]) -> Tensor:
         x = self.attention_norm(self.attended(self._attend(self.qkv(x), counts, lengths), x))
-        return self.output_norm(self.outer(self.inner(x), x))
+        out: Tensor = self.output_norm(self.outer(self.inner(x), x))
+        return out
 
     def _attend(self, qkv: Tensor, counts: list[int], lengths: list[int]) -> Tensor:
         """Let each row attend to itself: float[tokens, 3 width] to float[tokens, width]."""
@@ -130,4 +131,4 @@ def _pool(rows: Tensor, pooling: str) -> Tensor:
         return rows.amax(1)
     if pooling == "mean":
         return rows.mean(1)
-    return rows.sum(1) / rows.shape[1] ** 0.5
+    return rows.sum(1) / math.sqrt(rows.shape[1])

@@ -19,8 +19,8 @@ class Handoff(Generic[T, R]):
     """Threads between `take` and `work`, which run in them, and `deliver`, which runs in the event loop.
 
     `take` is called with `lock` held, and returns None when nothing waits. Whoever changes what it looks at holds the
-    lock, too. When one of the two raises, `failed` gets what was taken, if anything was, and the error in the event loop,
-    and the thread goes on.
+    lock, too. When one of the two raises, `failed` gets what was taken, if anything was, and the error in the event
+    loop, and the thread goes on.
     """
 
     def __init__(

@@ -51,7 +51,6 @@ class Linear(nn.Module):
             parts.append(self._compute(rows[start:end], None if residual is None else residual[start:end]))
         return torch.cat(parts)
 
-    @torch.jit.unused
     def keeps_rows_apart(self) -> bool:
         """Tell whether a row's result is the same bits for each number of rows, as far as trying can tell.
 

@@ -1,7 +1,7 @@
 """What came of each row of a batch: a vector, or a refusal of its own.
 
-What fails, fails for its own row alone, and says so in an error of its own: a traceback out of the engine would keep the
-tokens of everybody in the batch.
+What fails, fails for its own row alone, and says so in an error of its own: a traceback out of the engine would keep
+the tokens of everybody in the batch.
 """
 
 import logging
@@ -19,16 +19,15 @@ Outcome = Vectors | RequestRefused
 _log = logging.getLogger(__name__)
 
 
-def outcomes(engine: Engine, rows: Sequence[Tokens]) -> list[Outcome]:
+def outcomes(engine: Engine, rows: Sequence[Tokens], cores: int) -> list[Outcome]:
     """Compute rows together; when that fails, each half by itself, so that only the rows at fault pay."""
-    computed = _attempt(engine, rows)
+    computed = _attempt(engine, rows, cores)
     if not isinstance(computed, RequestRefused):
-        finite = np.isfinite(computed).all(1)
-        return [vector if fine else _not_finite() for vector, fine in zip(computed, finite, strict=True)]
+        return [vector if np.isfinite(vector).all() else _not_finite() for vector in computed]
     if len(rows) == 1:
         return [computed]
     half = len(rows) // 2
-    return outcomes(engine, rows[:half]) + outcomes(engine, rows[half:])
+    return outcomes(engine, rows[:half], cores) + outcomes(engine, rows[half:], cores)
 
 
 def tokenized(engine: Engine, texts: Sequence[str]) -> list[Tokens] | RequestRefused:
@@ -53,9 +52,9 @@ def failed() -> RequestRefused:
     return RequestRefused("the engine failed on this input", code="ENGINE")
 
 
-def _attempt(engine: Engine, rows: Sequence[Tokens]) -> Vectors | RequestRefused:
+def _attempt(engine: Engine, rows: Sequence[Tokens], cores: int) -> Vectors | RequestRefused:
     try:
-        vectors = engine.compute(rows)
+        vectors = engine.compute(rows, cores)
         if vectors.shape != (len(rows), engine.dimension):
             raise ValueError("the engine gives vectors of another shape")
     except RequestRefused as refusal:

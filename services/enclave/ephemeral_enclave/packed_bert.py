@@ -1,7 +1,8 @@
 """The packed engine: BERT without padding, whose vectors are the same bits whoever shares the batch.
 
-Rows are sorted by length and packed into one matrix, so that no work is done for padding. Nothing that a row is computed
-from depends on its neighbours: docs/adr/0015-packed-engine.md says what was measured, and where the promise ends.
+Rows are sorted by length and packed into one matrix, so that no work is done for padding. Nothing that a row is
+computed from depends on its neighbours: docs/adr/0015-packed-engine.md says what was measured, and where the promise
+ends.
 """
 
 from collections import Counter
@@ -74,8 +75,10 @@ class PackedBertEngine:
         return encode(self._tokenizer, texts)
 
     @torch.inference_mode()
-    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+    def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
         """Compute one vector per row; see Engine.compute."""
+        if cores is not None:
+            torch.set_num_threads(cores)  # of this thread
         vectors = np.empty((len(rows), self.dimension), np.float32)
         try:
             *packed, order = _packed(rows, in_blocks=self._in_blocks)

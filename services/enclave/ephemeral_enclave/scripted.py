@@ -32,7 +32,7 @@ def _compiled(module: nn.Module) -> Run:
 
     def run(*arguments: object) -> torch.Tensor:
         # Optimizing would take longer than compiling, for each kind of input, and may fuse what rounds apart.
-        with torch.jit.optimized_execution(should_optimize=False):
+        with torch.jit.optimized_execution(should_optimize=False):  # type: ignore[attr-defined]
             result: torch.Tensor = compiled(*arguments)
             return result
 

@@ -74,8 +74,10 @@ class SentenceTransformerEngine:
         """Return the tokens of each text; see Engine.tokenize."""
         return encode(self._transformer.reader, texts)
 
-    def compute(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+    def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
         """Compute one vector per row, rows of like lengths padded together; see Engine.compute."""
+        if cores is not None:
+            torch.set_num_threads(cores)  # of this thread
         vectors = np.empty((len(rows), self.dimension), np.float32)
         try:
             for places in _alike([len(row) for row in rows]):

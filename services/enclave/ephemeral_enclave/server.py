@@ -138,7 +138,7 @@ class Served:
 async def serving(enclave: BootedEnclave, extend: Extend | None = None) -> AsyncIterator[Served]:
     """Serve the enclave's sessions and inference; on leaving, say so to health checks, finish, and forget all keys."""
     limits = enclave.config.limits
-    batcher = Batcher(limits.queued_requests, cores=torch.get_num_threads(), use=torch.set_num_threads)
+    batcher = Batcher(limits.queued_requests, cores=torch.get_num_threads())
     counters = Counters()
     sessions = Sessions(most_sessions=limits.sessions, most_offers=limits.offers)
     # No cap on concurrent calls: gRPC counts a call before its message came, so that one client's headers without

@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from ephemeral_enclave.engine import Engine, Tokens
 
-BATCH_TOKENS: Final = 256  # as fast per token as more; and while one batch is computed, the one before is answered
+BATCH_TOKENS: Final = 256  # on each core; more are no faster per token, and keep more answers waiting
 SESSION_TOKENS: Final = 128  # of one session in one batch, even when no other waits: one may come while it is computed
 ALONE: Final = 16  # batches in a row for one session, a quarter of a second: then it is taken to be the only one
 
