@@ -120,8 +120,33 @@ async def test_long_job_lets_others_have_their_turn() -> None:
     batcher.close()
 
 
-async def test_vectors_come_back_to_their_texts_from_whichever_batch() -> None:
-    engine, batcher = GatedEngine(), Batcher(32)
+async def test_batches_run_beside_each_other_on_a_core_each_and_one_that_is_alone_has_all() -> None:
+    class Counting(GatedEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cores: list[int | None] = []
+
+        def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
+            self.cores.append(cores)
+            return super().compute(rows)
+
+    engine, batcher = Counting(), Batcher(16, cores=4)
+    alone = started(batcher, engine, "alone")
+    await behind_the_first(batcher, engine)
+    others = [started(batcher, engine, letter * 256) for letter in "abcd"]  # each fills a batch
+    while len(engine.cores) < 4:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    engine.gate.set()
+    await asyncio.gather(alone, *others)
+    assert engine.cores[0] == 4
+    assert set(engine.cores[1:4]) <= {1, 2}
+    assert sorted(engine.done) == sorted(["alone", *(letter * 256 for letter in "abcd")])
+    batcher.close()
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+async def test_vectors_come_back_to_their_texts_from_whichever_batch(cores: int) -> None:
+    engine, batcher = GatedEngine(), Batcher(32, cores=cores)
     engine.gate.set()
     requests = [[chr(97 + (at * 7 + n) % 26) * (1 + (at * n) % 200) for n in range(20)] for at in range(12)]
     answers = await asyncio.gather(*(batcher.submit(engine, texts, at % 5) for at, texts in enumerate(requests)))
@@ -135,7 +160,7 @@ async def test_poison_at_every_place_fails_alone_and_its_batch_mates_get_their_s
     with tally("INV-12") as tried:
         for place in range(8):
             for poison in (chr(POISON), chr(NAN), "\ud800"):
-                engine, batcher = GatedEngine(), Batcher(8)
+                engine, batcher = GatedEngine(), Batcher(8, cores=1 + place % 2)
                 engine.gate.set()
                 texts = [poison if at == place else f"sound {at}" for at in range(8)]
                 tried.case()
@@ -345,7 +370,7 @@ async def test_idle_batcher_keeps_neither_model_nor_vectors() -> None:
 
 
 async def test_nothing_is_in_flight_after_a_thousand_callers_of_whom_many_left_or_failed() -> None:
-    rng, engine, batcher = random.Random(5), GatedEngine(), Batcher(64)
+    rng, engine, batcher = random.Random(5), GatedEngine(), Batcher(64, cores=2)
     engine.gate.set()
 
     async def call(number: int) -> Computed:

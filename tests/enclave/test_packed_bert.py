@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 
@@ -16,8 +17,9 @@ import torch
 from safetensors.numpy import load, save
 
 from ephemeral.errors import ModelFormatError, RequestRefused
-from ephemeral_enclave import linear
+from ephemeral_enclave import linear, packed_bert
 from ephemeral_enclave.batcher import Batcher
+from ephemeral_enclave.bert_encoder import BertEncoder
 from ephemeral_enclave.engine import Tokens
 from ephemeral_enclave.engines import build_engine
 from ephemeral_enclave.linear import BLOCK_ROWS, Linear, keep_rows_apart
@@ -126,6 +128,20 @@ def test_a_vector_is_the_same_bits_in_another_process() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == sha256(engine().compute(engine().tokenize(sample)).tobytes()).hexdigest()
+
+
+def test_vectors_are_the_same_bits_while_other_threads_compute_and_without_compiling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed, rows = engine(), engine().tokenize(texts()[:120])
+    alone = computed(packed, rows)
+    with ThreadPoolExecutor(3) as threads:
+        for vectors in threads.map(lambda tokens: computed(packed, rows, tokens), (40, 100, 256, 300, 512, 1024)):
+            assert np.array_equal(vectors, alone)
+    assert not isinstance(packed._encoder, BertEncoder)  # it is compiled
+    monkeypatch.setattr(packed_bert, "scripted", lambda module, _samples: module)
+    files = minilm.files()
+    assert np.array_equal(computed(PackedBertEngine.from_files(files, read_pipeline(files)), rows), alone)
 
 
 def test_without_the_prepacked_operators_the_documented_ones_give_the_same_answers(

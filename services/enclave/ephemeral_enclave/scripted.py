@@ -20,7 +20,7 @@ def scripted(module: nn.Module, samples: Sequence[tuple[Any, ...]]) -> Run:
     try:
         run = _compiled(module)
         same = all(torch.equal(run(*sample), module(*sample)) for sample in samples)
-    except (RuntimeError, OSError, torch.jit.Error):  # OSError: TorchScript reads source files
+    except Exception:  # noqa: BLE001  # the compiler raises errors of many kinds, and reads source files
         return module
     return run if same else module
 

@@ -1,0 +1,49 @@
+"""An enclave with a full queue: what it refuses costs it next to nothing."""
+
+import asyncio
+
+import pytest
+
+from ephemeral.errors import FrameRejected, Overloaded
+from ephemeral.protocol import Method
+from ephemeral.trusted.handshake import Greeting
+from ephemeral.wire import SealedFrame
+from ephemeral_enclave.batcher import Batcher
+from ephemeral_enclave.counters import Counters
+from ephemeral_enclave.inference import Inference
+from ephemeral_enclave.service import InferenceService
+from ephemeral_enclave.sessions import Sessions
+from tests.enclave.test_batcher import GatedEngine, behind_the_first, started
+from tests.support.generations import empty_generation
+from tests.support.peers import Enclave, nonce_of, now
+
+
+def opened(sessions: Sessions) -> bytes:
+    enclave = Enclave()
+    greeting = Greeting(enclave.policy())
+    offer = sessions.offer(
+        greeting.request.client_hello, enclave.document(nonce_of(greeting)), empty_generation(enclave.identity)
+    )
+    pending = greeting.verify(offer.response, now()).open()
+    answer = sessions.open(pending.request)
+    pending.confirm(answer)
+    return answer.finished.session_id
+
+
+async def test_full_enclave_refuses_a_frame_without_opening_it_and_opens_the_next_when_there_is_room() -> None:
+    engine, batcher, sessions, counters = GatedEngine(), Batcher(1), Sessions(most_sessions=2, most_offers=2), Counters()
+    inference = Inference.__new__(Inference)  # what it answers with needs a whole enclave
+    inference._batcher = batcher
+    service = InferenceService(inference, sessions, counters)
+    frame = SealedFrame(session_id=opened(sessions), sequence=1, final=True, ciphertext=bytes(300))  # not authentic
+    running = started(batcher, engine, "running")
+    await behind_the_first(batcher, engine)
+    with pytest.raises(Overloaded) as refused:
+        await service._answer(frame, Method.INFER)
+    assert refused.value.retry_after
+    engine.gate.set()
+    await running
+    await asyncio.sleep(0)
+    with pytest.raises(FrameRejected):
+        await service._answer(frame, Method.INFER)
+    batcher.close()
