@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.serving.generator import Generated, Load
@@ -46,7 +46,9 @@ class GeneratorProcess:
         return Generated.parse(line)
 
     def run(self, load: Load) -> Sample:
-        """Send a load, and watch the server meanwhile."""
+        """Send a load, and watch the server meanwhile; clients that are new connect before that."""
+        self.begin(replace(load, warm=0.0, seconds=0.0, rate=None))
+        self.end()
         begun, busy = time.monotonic(), cpu_seconds(self._server.pids)
         self.begin(load)
         generated = self.end()

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.serving.load import Refused, Vector
 from ephemeral import rpc, wire
+from ephemeral.errors import EphemeralError, Overloaded
 from ephemeral.transport import Address
 from ephemeral.trusted.handshake import ClientSession, Greeting
 from ephemeral.trusted.policy import TrustPolicy
@@ -82,5 +83,9 @@ def _refused() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            raise Refused from None
+            raise Refused(_retry_after(rpc.error_from(error))) from None
         raise
+
+
+def _retry_after(error: EphemeralError) -> float:
+    return error.retry_after if isinstance(error, Overloaded) else 0.0

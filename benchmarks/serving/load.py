@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -26,7 +27,11 @@ _FAULT_CHARACTERS: Final = 120
 
 
 class Refused(Exception):
-    """The server said at once that it has no room."""
+    """The server said at once that it has no room, and in how many seconds it will have, if it said that."""
+
+    def __init__(self, retry_after: float = 0.0) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
 
 
 class WrongAnswer(Exception):
@@ -50,12 +55,16 @@ Check = Callable[[int, Callable[[], Vector]], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request, in seconds of the monotonic clock; `fault` is empty when it was answered."""
+    """One request, in seconds of the monotonic clock; `fault` is empty when it was answered.
+
+    `retry_after` is how many seconds from then its client should not ask again.
+    """
 
     begun: float
     ended: float
     tokens: int
     fault: str
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +119,21 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 async def closed_loop(
     clients: Sequence[Client], texts: Sequence[Text], check: Check, *, warm: float, seconds: float
 ) -> Summary:
-    """Let every client send one request after the other; the window opens `warm` seconds after each had an answer."""
+    """Let every client send one request after the other, and wait when it is told to.
+
+    The window opens `warm` seconds after each had an answer.
+    """
     outcomes: list[Outcome] = []
     numbers, over = itertools.count(), asyncio.Event()
 
     async def keep_sending(client: Client, answered: asyncio.Event) -> None:
         while not over.is_set():
-            outcomes.append(await _request(client, texts, next(numbers), check, time.monotonic()))
+            outcome = await _request(client, texts, next(numbers), check, time.monotonic())
+            outcomes.append(outcome)
             answered.set()
+            if outcome.retry_after:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), outcome.retry_after)
 
     first = [asyncio.Event() for _ in clients]
     sending = [asyncio.create_task(keep_sending(*each)) for each in zip(clients, first, strict=True)]
@@ -155,13 +171,13 @@ async def open_loop(
 
 async def _request(client: Client, texts: Sequence[Text], number: int, check: Check, begun: float) -> Outcome:
     number %= len(texts)
-    fault = ""
+    fault, retry_after = "", 0.0
     try:
         answer = await client.embed(texts[number].text)
         ended = time.monotonic()
         check(number, answer)
-    except Refused:
-        fault, ended = REFUSED, time.monotonic()
+    except Refused as refused:
+        fault, ended, retry_after = REFUSED, time.monotonic(), refused.retry_after
     except Exception as error:  # noqa: BLE001 - whatever it is, it is counted and named
         fault, ended = f"{type(error).__name__}: {error}"[:_FAULT_CHARACTERS], time.monotonic()
-    return Outcome(begun, ended, texts[number].tokens, fault)
+    return Outcome(begun, ended, texts[number].tokens, fault, retry_after)

@@ -1,5 +1,6 @@
 """The serving figures as Markdown, as plain data, and as what the drawing needs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import median
@@ -8,7 +9,7 @@ from typing import Final
 from benchmarks.serving.environments import release
 from benchmarks.serving.generating import Sample
 from benchmarks.serving.targets import MEBI, Serving, Target, targets
-from benchmarks.serving.visit import MIX, OVERLOAD, POINTS, Point, Visit
+from benchmarks.serving.visit import LONG, MIX, OVERLOAD, POINTS, SHORT, Point, Visit
 
 NAMES: Final[Mapping[str, str]] = {
     "sealed": "sealed, through the relay",
@@ -23,6 +24,7 @@ def markdown(serving: Serving) -> str:
     """Return targets, loads and stress as tables."""
     parts = [_targets(targets(serving)), f"![Tokens per second and latency of every server]({DRAWING})"]
     parts += [f"### {_capital(str(point))}\n\n{_loads(serving, point)}" for point in POINTS]
+    parts.append(f"### Processor time of an answer, 64 clients\n\n{_costs(serving)}")
     parts.append(f"### Under stress\n\n{_stress(serving.visits['sealed'])}")
     parts.append(f"### Memory\n\n{_memory(serving)}")
     parts.append(f"### In process\n\n{_in_process(serving)}")
@@ -80,11 +82,30 @@ def _load(name: str, visits: Sequence[Visit], point: Point) -> str:
     )
 
 
+def _costs(serving: Serving) -> str:
+    points = (SHORT, MIX, LONG)
+    head = "| server |" + "".join(f" {point.lengths} tokens: server | generator |" for point in points)
+    rows = []
+    for name, visits in serving.visits.items():
+        spent = [_of(visits, point, cost) for point in points for cost in (_server_ms, _generator_ms)]
+        rows.append(f"| {NAMES[name]} |" + "".join(f" {each:.2f} ms |" for each in spent))
+    return "\n".join([head, "|---|" + "--:|" * 2 * len(points), *rows])
+
+
+def _server_ms(sample: Sample) -> float:
+    return 1000 * sample.server_cores / sample.summary.per_second if sample.summary.answered else math.nan
+
+
+def _generator_ms(sample: Sample) -> float:
+    return 1000 * sample.generator_cores / sample.summary.per_second if sample.summary.answered else math.nan
+
+
 def _stress(visits: Sequence[Visit]) -> str:
     head = "| load | offered/s | answered/s | refused/s | failed | p50 | p99 |\n|---|--:|--:|--:|--:|--:|--:|"
     peak = median(visit.samples[MIX].summary.per_second for visit in visits)
     rows: Sequence[tuple[str, Callable[[Visit], Sample | None]]] = (
         (f"{MIX}, {OVERLOAD:g} times the load above ({OVERLOAD * peak:,.0f}/s)", lambda visit: visit.overload),
+        (f"{MIX}, {OVERLOAD:g} requests of each in flight, refused ones again when told", lambda visit: visit.patient),
         ("10 polite clients, 16 tokens, alone", lambda visit: visit.idle),
         ("the same beside a flooder, 128 tokens, 32 requests in flight", lambda visit: visit.flooded),
     )

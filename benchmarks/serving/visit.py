@@ -46,12 +46,13 @@ _FLOOD: Final = Load("128", 1, 0.0, _POLITE_WARM + _POLITE_SECONDS, in_flight=32
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one server did in one round; the last three only where they were asked for."""
+    """What one server did in one round; the last four only where they were asked for."""
 
     samples: Mapping[Point, Sample]
     peak_bytes: int
     model_peak_bytes: int
     overload: Sample | None = None
+    patient: Sample | None = None
     idle: Sample | None = None
     flooded: Sample | None = None
 
@@ -63,8 +64,10 @@ def visit(start: Start, reference: Path, progress: Progress, *, under_stress: bo
         with generator(server, reference) as clients:
             samples = {point: _sample(clients, point, progress) for point in POINTS}
             overload = _overload(clients, samples[MIX], progress) if under_stress else None
+            patient = _patient(clients, progress) if under_stress else None
         idle, flooded = _fairness(server, reference, progress) if under_stress else (None, None)
-        return Visit(samples, peak_bytes(server.pids), peak_bytes(server.model_pids), overload, idle, flooded)
+        peaks = peak_bytes(server.pids), peak_bytes(server.model_pids)
+        return Visit(samples, *peaks, overload, patient, idle, flooded)
 
 
 def _sample(clients: GeneratorProcess, point: Point, progress: Progress) -> Sample:
@@ -78,6 +81,13 @@ def _overload(clients: GeneratorProcess, peak: Sample, progress: Progress) -> Sa
     rate = OVERLOAD * peak.summary.per_second
     sample = clients.run(Load(MIX.lengths, MIX.clients, 2 * WARM, MIX.seconds, rate=rate))
     progress.say(f"{rate:,.0f}/s offered: {sample.summary.per_second:,.0f}/s answered")
+    return sample
+
+
+def _patient(clients: GeneratorProcess, progress: Progress) -> Sample:
+    """Keep five times as many requests in flight, of clients that wait as long as they are told when refused."""
+    sample = clients.run(Load(MIX.lengths, MIX.clients, 2 * WARM, MIX.seconds, in_flight=int(OVERLOAD)))
+    progress.say(f"{OVERLOAD:g} in flight of each client: {sample.summary.per_second:,.0f}/s answered")
     return sample
 
 

@@ -131,6 +131,16 @@ async def test_a_closed_loop_keeps_one_request_of_each_client_in_flight() -> Non
     assert all(client.running == 0 for client in clients)
 
 
+async def test_in_a_closed_loop_a_refused_client_waits_as_long_as_it_was_told() -> None:
+    def behave(text: str) -> None:
+        if text == "busy":
+            raise Refused(60.0)
+
+    sent = [Text("right", 16), Text("busy", 16)]
+    found = await closed_loop([Answering(behave)] * 2, sent, accept, warm=0.0, seconds=0.2)
+    assert found.answered + found.refused <= 3  # and then both clients wait
+
+
 async def test_an_open_loop_does_not_wait_for_answers() -> None:
     client = Answering()
     found = await open_loop([client], texts("16", 8), accept, rate=5000, warm=0.0, seconds=0.2)
@@ -226,7 +236,9 @@ def _sample(per_second: float, p50_ms: float = 10.0, p99_ms: float = 20.0) -> Sa
 
 def _visit(per_second: float, p50_ms: float = 10.0) -> Visit:
     samples = {point: _sample(per_second, p50_ms) for point in POINTS}
-    return Visit(samples, 700 << 20, 500 << 20, _sample(0.95 * per_second), _sample(30), _sample(30, 10.0, 50.0))
+    return Visit(
+        samples, 700 << 20, 500 << 20, _sample(0.95 * per_second), _sample(90), _sample(30), _sample(30, 10.0, 50.0)
+    )
 
 
 def _serving(*sealed: Visit) -> Serving:
@@ -253,6 +265,7 @@ def test_figures_on_the_bad_side_meet_no_target_and_the_report_says_so() -> None
         700 << 20,
         601 << 20,
         _sample(20),
+        _sample(90),
         _sample(30),
         _sample(30, 1, 61),
     )
@@ -283,7 +296,7 @@ def test_every_server_and_every_failure_stands_in_the_tables() -> None:
     failing.samples[POINTS[1]].summary.faults["HttpError: HTTP 500"] = 7
     serving = _serving(failing)
     report = tables.markdown(serving)
-    assert all(report.count(f"| {name} |") == len(POINTS) + 1 for name in tables.NAMES.values())
+    assert all(report.count(f"| {name} |") == len(POINTS) + 2 for name in tables.NAMES.values())
     assert "| 7 |" in report
     assert json.loads(json.dumps(tables.plain(serving)))["in_process"] == asdict(serving.in_process)
     assert json.loads(json.dumps(tables.drawn(serving)))["points"] == [str(point) for point in POINTS]

@@ -31,7 +31,12 @@ def opened(sessions: Sessions) -> bytes:
 
 
 async def test_full_enclave_refuses_a_frame_without_opening_it_and_opens_the_next_when_there_is_room() -> None:
-    engine, batcher, sessions, counters = GatedEngine(), Batcher(1), Sessions(most_sessions=2, most_offers=2), Counters()
+    engine, batcher, sessions, counters = (
+        GatedEngine(),
+        Batcher(1),
+        Sessions(most_sessions=2, most_offers=2),
+        Counters(),
+    )
     inference = Inference.__new__(Inference)  # what it answers with needs a whole enclave
     inference._batcher = batcher
     service = InferenceService(inference, sessions, counters)
