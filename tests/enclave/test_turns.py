@@ -110,7 +110,7 @@ def test_no_session_waits_longer_than_one_turn_of_each_other_however_many_models
 ) -> None:
     turns: Turns[Job] = Turns(BATCH, SHARE)
     for session, (length, engine) in enumerate(sessions):
-        turns.add(Job(session, engine, [length] * 800))
+        turns.add(Job(session, engine, [length] * 400))
     last = dict.fromkeys(range(len(sessions)), 0)
     for number in range(1, 40):
         for job, _ in turns.take().owners:

@@ -16,7 +16,7 @@ from ephemeral_enclave.engine import Engine, Tokens
 
 BATCH_TOKENS: Final = 256  # on each core; more are no faster per token, and keep more answers waiting
 SESSION_TOKENS: Final = 128  # of one session in one batch, even when no other waits: one may come while it is computed
-ALONE: Final = 16  # batches in a row for one session, a quarter of a second: then it is taken to be the only one
+ALONE: Final = 64  # batches in a row for one session, about a second: then it is taken to be the only one
 
 
 class Waiting(Protocol):
