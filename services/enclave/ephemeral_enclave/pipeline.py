@@ -85,7 +85,10 @@ def _refuse_prompts(files: Files) -> None:
 
 def _max_length(files: Files) -> int | None:
     name = "sentence_bert_config.json"
-    length = parse_object(files.get(name, memoryview(b"{}")), name).get("max_seq_length")
+    settings = parse_object(files.get(name, memoryview(b"{}")), name)
+    if settings.get("do_lower_case"):  # of the text itself, which no engine here changes
+        raise ModelFormatError(f"{name}: do_lower_case is not supported", code="MODULE_UNSUPPORTED")
+    length = settings.get("max_seq_length")
     if not length:
         return None
     if type(length) is not int or length < 0:

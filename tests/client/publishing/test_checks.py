@@ -87,6 +87,23 @@ def infinite_bfloat16(files: Files) -> None:
     files[WEIGHTS] = files[WEIGHTS][:-2] + b"\x80\x7f"
 
 
+BERT_PROCESSING = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},
+}
+
+
+def with_special_tokens(processor: dict[str, object], length: int) -> Change:
+    def change(files: Files) -> None:
+        with_json("tokenizer.json", post_processor=processor)(files)
+        files["sentence_bert_config.json"] = b'{"max_seq_length": %d}' % length
+
+    return change
+
+
 GOOD: dict[str, Change] = {
     "as it is": lambda _: None,
     "half precision": lambda files: files.update({WEIGHTS: save(tensors(np.float16))}),
@@ -94,6 +111,7 @@ GOOD: dict[str, Change] = {
     "stored buffer": with_tensors(embeddings__position_ids=np.arange(32, dtype=np.int64)[None]),
     "no sentence_bert_config.json": without("sentence_bert_config.json"),
     "no max_seq_length": with_raw("sentence_bert_config.json", b'{"max_seq_length": null}'),
+    "room for one token": with_special_tokens(BERT_PROCESSING, 3),
     "no default prompt": with_json("config_sentence_transformers.json", default_prompt_name=None),
     "new spelling of pooling": with_raw("1_Pooling/config.json", b'{"embedding_dimension": 16, "pooling_mode": "cls"}'),
     "two pooling modes": with_json("1_Pooling/config.json", pooling_mode_max_tokens=True),
@@ -195,6 +213,12 @@ BAD: dict[str, tuple[str, Change]] = {
     "length that is no number": (
         "CONFIG_MALFORMED",
         with_raw("sentence_bert_config.json", b'{"max_seq_length": "16"}'),
+    ),
+    "length without room for a text": ("CONFIG_MALFORMED", with_special_tokens(BERT_PROCESSING, 2)),
+    "length without room beside a template": ("CONFIG_MALFORMED", with_special_tokens(TEMPLATE, 1)),
+    "lower-casing of its own": (
+        "MODULE_UNSUPPORTED",
+        with_raw("sentence_bert_config.json", b'{"max_seq_length": 16, "do_lower_case": true}'),
     ),
     "unknown pooling": (
         "CONFIG_MALFORMED",

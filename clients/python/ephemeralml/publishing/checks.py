@@ -19,7 +19,7 @@ from ephemeralml.publishing.folder import PackedFile, left_out, pack_folder
 from ephemeralml.publishing.pipeline import check_pipeline, pooling_modes
 from ephemeralml.publishing.safetensors import Tensor, read_header, require_finite
 from ephemeralml.publishing.strict_json import read_object
-from ephemeralml.publishing.tokenizer import check_tokenizer
+from ephemeralml.publishing.tokenizer import check_tokenizer, special_tokens
 
 ARCHITECTURE: Final = "sentence-transformers"
 MAX_MODEL_BYTES: Final = 16 * 1024**3
@@ -91,9 +91,10 @@ def inspect_model(folder: Path) -> Inspection:
     tensors = findings.of(lambda: read_header(folder / _WEIGHTS))
     if tensors is not None and config is not None:
         findings.of(lambda: _check_tensors(folder / _WEIGHTS, tensors, config))
-    length = findings.of(lambda: _max_length(folder, config))
-    vocab_size = None if config is None else config.vocab_size
-    findings.of(lambda: check_tokenizer(read_object(folder, "tokenizer.json"), vocab_size))
+    tokenizer = findings.of(lambda: read_object(folder, "tokenizer.json"))
+    length = findings.of(lambda: _max_length(folder, config, special_tokens(tokenizer or {})))
+    if tokenizer is not None:
+        findings.of(lambda: check_tokenizer(tokenizer, None if config is None else config.vocab_size))
     dimension = findings.of(lambda: check_pipeline(folder, None if config is None else config.hidden_size))
     held = list((tensors or {}).values())
     return Inspection(
@@ -162,14 +163,21 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], config: BertConfig
         raise ModelFormatError(f"tensor {min(stray)} belongs to no layer", code="TENSORS_MISMATCH")
 
 
-def _max_length(folder: Path, config: BertConfig | None) -> int | None:
+def _max_length(folder: Path, config: BertConfig | None, special: int) -> int | None:
+    """Return how many tokens of a text are computed, `special` ones included."""
     settings = read_object(folder, _SETTINGS) if (folder / _SETTINGS).is_file() else {}
+    if settings.get("do_lower_case"):
+        text = f"{_SETTINGS}: do_lower_case is not supported: have tokenizer.json lower-case, or keep the case"
+        raise ModelFormatError(text, code="MODULE_UNSUPPORTED")
     if config is None:
         return None
     positions = config.max_position_embeddings
     longest = settings.get("max_seq_length") or positions
     if type(longest) is not int or not 0 < longest <= positions:
         text = f"{_SETTINGS}: max_seq_length does not fit the model's {positions} positions"
+        raise ModelFormatError(text, code="CONFIG_MALFORMED")
+    if longest <= special:
+        text = f"{_SETTINGS}: max_seq_length {longest} has no room for a text beside {special} special tokens"
         raise ModelFormatError(text, code="CONFIG_MALFORMED")
     return longest
 

@@ -37,6 +37,16 @@ def check_tokenizer(contents: Mapping[str, object], vocab_size: int | None) -> N
     _check_ids(contents.get("model"), added, vocab_size)
 
 
+def special_tokens(contents: Mapping[str, object]) -> int:
+    """Return how many tokens tokenizer.json adds to a text, as far as that can be read."""
+    match contents.get("post_processor"):
+        case {"type": "BertProcessing"}:
+            return 2
+        case {"type": "TemplateProcessing", "single": list(parts)}:
+            return sum(isinstance(part, dict) and "SpecialToken" in part for part in parts)
+    return 0
+
+
 def _check_ids(model: object, added: list[object], vocab_size: int | None) -> None:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict):
