@@ -44,6 +44,8 @@ class Line:
 
     def deliver(self, thing: Thing, number: int) -> None:
         assert thing.number == number
+        if number == 14:
+            raise ValueError("delivering")
         self.finished.append(number)
         self.changed.set()
 
@@ -72,9 +74,8 @@ async def test_everything_that_was_added_is_delivered_once_whenever_it_came(thre
             await asyncio.sleep(0)
     await line.until(4000)
     assert sorted(line.finished) == list(range(2000, 6000))
-    assert line.handoff.busy <= threads
     line.handoff.close()
-    assert line.handoff.busy == 0
+    assert (line.handoff.working, line.handoff._awake) == (0, 0)
 
 
 async def test_one_thread_works_in_the_order_of_the_line() -> None:
@@ -93,14 +94,23 @@ async def test_several_threads_work_at_the_same_time() -> None:
     line.handoff.close()
 
 
-@pytest.mark.parametrize(("fault", "told"), [(-1, (None, "KeyError")), (13, (13, "SystemExit"))], ids=["take", "work"])
-async def test_fault_is_told_and_what_comes_next_is_worked_on(fault: int, told: tuple[int | None, str]) -> None:
+@pytest.mark.parametrize(("fault", "told"), [(13, "SystemExit"), (14, "ValueError")], ids=["work", "deliver"])
+async def test_fault_is_told_and_what_waits_behind_it_is_worked_on(fault: int, told: str) -> None:
     line = Line()
-    line.add(fault)
+    line.add(5, fault, 6, 7)
+    await line.until(4)
+    assert (line.faults, line.finished) == ([(fault, told)], [5, 6, 7])
+    line.handoff.close()
+    assert (line.handoff.working, line.handoff._awake) == (0, 0)
+
+
+async def test_fault_of_taking_is_told_and_the_next_to_come_wakes_the_thread_again() -> None:
+    line = Line()
+    line.add(-1)
     await line.until(1)
     line.add(7)
     await line.until(2)
-    assert (line.faults, line.finished) == ([told], [7])
+    assert (line.faults, line.finished) == ([(None, "KeyError")], [7])
     line.handoff.close()
 
 

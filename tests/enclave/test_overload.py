@@ -30,19 +30,17 @@ def opened(sessions: Sessions) -> bytes:
     return answer.finished.session_id
 
 
-async def test_full_enclave_refuses_a_frame_without_opening_it_and_opens_the_next_when_there_is_room() -> None:
-    engine, batcher, sessions, counters = (
-        GatedEngine(),
-        Batcher(1),
-        Sessions(most_sessions=2, most_offers=2),
-        Counters(),
-    )
+async def test_full_enclave_opens_no_frame_but_the_first_of_a_session_until_there_is_room() -> None:
+    engine, batcher, sessions = GatedEngine(), Batcher(1), Sessions(most_sessions=2, most_offers=2)
     inference = Inference.__new__(Inference)  # what it answers with needs a whole enclave
     inference._batcher = batcher
-    service = InferenceService(inference, sessions, counters)
+    service = InferenceService(inference, sessions, Counters())
     frame = SealedFrame(session_id=opened(sessions), sequence=1, final=True, ciphertext=bytes(300))  # not authentic
     running = started(batcher, engine, "running")
     await behind_the_first(batcher, engine)
+    with pytest.raises(FrameRejected):  # opened: had it been authentic, the session would be in use from now on
+        await service._answer(frame, Method.INFER)
+    sessions.touch(sessions.get(frame.session_id))
     with pytest.raises(Overloaded) as refused:
         await service._answer(frame, Method.INFER)
     assert refused.value.retry_after

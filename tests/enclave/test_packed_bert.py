@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 
 import numpy as np
@@ -78,10 +78,10 @@ def batches(rows: Sequence[Tokens], tokens: int) -> list[list[int]]:
     return cut
 
 
-def computed(packed: PackedBertEngine, rows: Sequence[Tokens], tokens: int = 1024) -> Vectors:
+def computed(packed: PackedBertEngine, rows: Sequence[Tokens], tokens: int = 1024, cores: int | None = None) -> Vectors:
     vectors = np.full((len(rows), packed.dimension), np.nan, np.float32)
     for batch in batches(rows, tokens):
-        vectors[batch] = packed.compute([rows[place] for place in batch])
+        vectors[batch] = packed.compute([rows[place] for place in batch], cores)
     return vectors
 
 
@@ -110,14 +110,9 @@ def test_a_vector_is_the_same_bits_in_any_company_and_with_any_number_of_threads
     packed = engine(dtype)
     rows = packed.tokenize(texts()[:11] + texts()[-85:])
     alone = np.stack([packed.compute([row])[0] for row in rows])
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            for tokens in (1, 40, 300, 1024, 4096):
-                assert np.array_equal(computed(packed, rows, tokens), alone), (count, tokens)
-    finally:
-        torch.set_num_threads(threads)
+    for cores in (1, 2, 3, 4, 8):
+        for tokens in (1, 300, 4096) if cores > 2 else (1, 40, 300, 1024, 4096):
+            assert np.array_equal(computed(packed, rows, tokens, cores), alone), (cores, tokens)
 
 
 def test_a_vector_is_the_same_bits_in_another_process() -> None:
@@ -136,7 +131,7 @@ def test_vectors_are_the_same_bits_while_other_threads_compute_and_without_compi
     packed, rows = engine(), engine().tokenize(texts()[:120])
     alone = computed(packed, rows)
     with ThreadPoolExecutor(3) as threads:
-        for vectors in threads.map(lambda tokens: computed(packed, rows, tokens), (40, 100, 256, 300, 512, 1024)):
+        for vectors in threads.map(partial(computed, packed, rows), (40, 100, 256, 300, 512, 1024), (1, 2, 4) * 2):
             assert np.array_equal(vectors, alone)
     assert not isinstance(packed._encoder, BertEncoder)  # it is compiled
     monkeypatch.setattr(packed_bert, "scripted", lambda module, _samples: module)

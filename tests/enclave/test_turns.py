@@ -1,9 +1,10 @@
 """Turns, for whatever arrives: every row once and in order, no batch too large, no session before its turn."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ jobs = st.builds(
     Job, st.integers(0, 4), st.sampled_from(ENGINES), st.lists(st.integers(0, 20), min_size=1, max_size=12)
 )
 # What happens, in order: a job comes, a batch is taken, or one of those that came leaves.
-steps = st.lists(st.one_of(jobs, st.just("take"), st.integers(0, 30)), max_size=40)
+steps = st.lists(st.one_of(jobs, st.just("take"), st.integers(0, 30)), max_size=40)  # too few for one to be alone
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -42,14 +43,15 @@ def test_every_row_is_computed_once_in_order_and_no_batch_is_too_large_or_unfair
     came: list[Job] = []
     left: set[Job] = set()
     computed: dict[Job, list[int]] = {}
-    last: set[int] = set()
+    last: Counter[int] = Counter()
 
     def take() -> None:
         waiting = waiting_sessions(turns, last)
         batch = turns.take()
         check(batch, waiting)
         last.clear()
-        last.update(job.session for job, _ in batch.owners)
+        for (job, _), row in zip(batch.owners, batch.rows, strict=True):
+            last[job.session] += len(row)
         for job, place in batch.owners:
             computed[job].append(place)
 
@@ -71,10 +73,10 @@ def test_every_row_is_computed_once_in_order_and_no_batch_is_too_large_or_unfair
         assert places == (whole[: len(places)] if job in left else whole)
 
 
-def waiting_sessions(turns: Turns[Job], last: set[int]) -> list[tuple[int, Engine, int]]:
+def waiting_sessions(turns: Turns[Job], last: Counter[int]) -> list[tuple[int, Engine, int]]:
     """Return session, engine and length of the next row of each whose turn may be next, in their order."""
     waiting = [(q[0].session, q[0].engine, len(q[0].rows[0][1])) for q in turns._queues.values()]
-    return [one for one in waiting if one[0] not in last] or waiting
+    return [one for one in waiting if not (last.total() and 2 * last[one[0]] >= last.total())] or waiting
 
 
 def check(batch: Batch[Job], waiting: list[tuple[int, Engine, int]]) -> None:
@@ -89,10 +91,20 @@ def check(batch: Batch[Job], waiting: list[tuple[int, Engine, int]]) -> None:
     if len(served) < len(in_turn):
         next_length = next(length for session, _, length in waiting if session == in_turn[len(served)])
         assert batch.tokens + next_length > BATCH  # and nobody left out who would have fitted
-    part = min(BATCH if len(waiting) == 1 else SHARE, BATCH // len(waiting))
+    part = min(SHARE, BATCH // len(waiting))
     for session in served:
         rows = [len(row) for row, (job, _) in zip(batch.rows, batch.owners, strict=True) if job.session == session]
         assert sum(rows) <= part or sum(map(bool, rows)) == 1
+
+
+@pytest.mark.parametrize("length", [1, SHARE])
+def test_session_beside_many_others_that_fill_a_batch_gets_no_more_than_they_do(length: int) -> None:
+    turns: Turns[Job] = Turns(BATCH, SHARE)
+    for session in range(BATCH):
+        turns.add(Job(session, ENGINES[0], [1] * 400))
+    turns.add(Job(BATCH, ENGINES[0], [length] * 400))
+    rows = Counter(job.session for _ in range(200) for job, _ in turns.take().owners)
+    assert rows[BATCH] <= min(rows[session] for session in range(BATCH)) + 1
 
 
 def test_a_long_job_gets_whole_batches_once_it_has_been_alone_and_parts_again_when_somebody_came() -> None:

@@ -47,6 +47,7 @@ class _Job:
     done: "asyncio.Future[None]"
     missing: int
     compute_ns: int = 0
+    computed_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,11 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """What came of a batch's rows, in how many nanoseconds."""
+    """What came of a batch's rows, and when, in nanoseconds of the monotonic clock."""
 
     outcomes: Sequence[Outcome]
-    elapsed_ns: int
+    begun: int
+    ended: int
 
 
 class Batcher:
@@ -78,7 +80,7 @@ class Batcher:
     ) -> None:
         """Admit at most `most_jobs` jobs of `most_characters` and `most_tokens` together, the running ones included.
 
-        As many batches as there are `cores` are computed at a time, each on one; one that is alone gets all of them.
+        As many batches as there are `cores` are computed at a time, each on one; one that is alone gets all.
         """
         self._admission = Admission(most_jobs, most_characters, most_tokens)
         self._turns: Turns[_Job] = Turns()
@@ -142,13 +144,15 @@ class Batcher:
         if self._closed or not self._turns:
             return None
         batch = self._turns.take()
-        return _Run(batch, self._cores // min(self._cores, self._inference.busy + bool(self._turns)))
+        alone = not self._inference.working and not self._turns
+        return _Run(batch, self._cores if alone else 1)
 
     def _deliver_batch(self, run: _Run, ran: _Ran) -> None:
         batch = run.batch
-        self._admission.computed(batch.tokens, ran.elapsed_ns / 1e9)
+        self._admission.computed(batch.tokens, (ran.ended - ran.begun) * run.cores / self._cores / 1e9)
         for job in {job for job, _ in batch.owners}:
-            job.compute_ns += ran.elapsed_ns
+            job.compute_ns += max(0, ran.ended - max(ran.begun, job.computed_until))  # its batches may overlap
+            job.computed_until = max(ran.ended, job.computed_until)
         for (job, place), outcome in zip(batch.owners, ran.outcomes, strict=True):
             self._deliver(job, place, outcome)
 
@@ -195,7 +199,8 @@ class Batcher:
 
 def _run(run: _Run) -> _Ran:
     begun = time.monotonic_ns()
-    return _Ran(outcomes(run.batch.engine, run.batch.rows, run.cores), time.monotonic_ns() - begun)
+    computed = outcomes(run.batch.engine, run.batch.rows, run.cores)
+    return _Ran(computed, begun, time.monotonic_ns())
 
 
 def _closing() -> Unavailable:

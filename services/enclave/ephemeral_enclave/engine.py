@@ -35,7 +35,7 @@ class Engine(Protocol):
     def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
         """Return one vector per row, float32[n, dimension]; a row without an answer is not finite.
 
-        May run in several threads at a time, each of which says how many `cores` are its own from now on.
+        May run in several threads at a time, each of which says how many `cores` are its own.
 
         Raises:
             RequestRefused: the rows cannot be computed, or one of them cannot.

@@ -19,8 +19,9 @@ class Handoff(Generic[T, R]):
     """Threads between `take` and `work`, which run in them, and `deliver`, which runs in the event loop.
 
     `take` is called with `lock` held, and returns None when nothing waits. Whoever changes what it looks at holds the
-    lock, too. When one of the two raises, `failed` gets what was taken, if anything was, and the error in the event
-    loop, and the thread goes on.
+    lock, too. When one of the three raises, `failed` gets what was taken and the error in the event loop. It gets no
+    more than the error when that was `take`: the thread then stops until the next wake(), and `failed` has to see to
+    what waits.
     """
 
     def __init__(
@@ -34,7 +35,8 @@ class Handoff(Generic[T, R]):
         threads: int = 1,
     ) -> None:
         self.lock = Lock()
-        self.busy = 0  # threads that are at work, or about to take something
+        self.working = 0  # threads that have taken something, and are not done with it
+        self._awake = 0  # those, and threads that are about to look for something
         self._take, self._work, self._deliver, self._failed = take, work, deliver, failed
         self._threads = threads
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
@@ -44,8 +46,8 @@ class Handoff(Generic[T, R]):
     def wake(self, things: int = 1) -> None:
         """Let idle threads take what waits, as many as there are `things`, in the running event loop."""
         with self.lock:
-            idle = min(things, self._threads - self.busy)
-            self.busy += idle
+            idle = min(things, self._threads - self._awake)
+            self._awake += idle
         for _ in range(idle):
             self._pool.submit(self._run, asyncio.get_running_loop())
 
@@ -63,7 +65,7 @@ class Handoff(Generic[T, R]):
         try:
             item = self._next()
             if item is not None:
-                self._finished.append((item, self._work(item)))
+                self._finished.append((item, self._worked(item)))
         except BaseException as error:  # noqa: BLE001  # whatever it is, those who wait are told
             loop.call_soon_threadsafe(self._failed, item, error)
             return item is not None
@@ -78,10 +80,22 @@ class Handoff(Generic[T, R]):
             try:
                 item = self._take()
             finally:
-                self.busy -= item is None
+                self._awake -= item is None
+                self.working += item is not None
         return item
+
+    def _worked(self, item: T) -> R:
+        try:
+            return self._work(item)
+        finally:
+            with self.lock:
+                self.working -= 1
 
     def _deliver_all(self) -> None:
         self._announced = False  # before looking: what is finished from here on announces itself again
         while self._finished:
-            self._deliver(*self._finished.popleft())
+            item, result = self._finished.popleft()
+            try:
+                self._deliver(item, result)
+            except Exception as error:  # noqa: BLE001  # and those behind it get theirs
+                self._failed(item, error)

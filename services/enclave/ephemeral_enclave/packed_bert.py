@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from ephemeral.bert import BUFFERS, BertConfig
 from ephemeral.errors import ModelFormatError, RequestRefused
 from ephemeral_enclave.bert_encoder import POOLINGS, BertEncoder
+from ephemeral_enclave.cores import using
 from ephemeral_enclave.engine import Tokens
 from ephemeral_enclave.linear import Tensor, rounded
 from ephemeral_enclave.pipeline import Files, Normalize, Pipeline, Pooling, require_file
@@ -38,7 +39,7 @@ class PackedBertEngine:
         self._tokenizer = tokenizer
         self.dimension = encoder.width
         self.longest = longest
-        with torch.inference_mode():
+        with torch.inference_mode(), using(1 if self._in_blocks else None):
             self._encoder = scripted(encoder, [_packed(rows, in_blocks=self._in_blocks)[:3] for rows in _SAMPLES])
 
     @staticmethod
@@ -77,12 +78,11 @@ class PackedBertEngine:
     @torch.inference_mode()
     def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
         """Compute one vector per row; see Engine.compute."""
-        if cores is not None:
-            torch.set_num_threads(cores)  # of this thread
         vectors = np.empty((len(rows), self.dimension), np.float32)
         try:
             *packed, order = _packed(rows, in_blocks=self._in_blocks)
-            vectors[order] = self._encoder(*packed).numpy()
+            with using(1 if self._in_blocks else cores):  # kernels in blocks sum in an order that depends on the cores
+                vectors[order] = self._encoder(*packed).numpy()
         except (ValueError, TypeError, RuntimeError, IndexError, torch.jit.Error):  # a token without an embedding, say
             raise RequestRefused("the model cannot embed this input", code="ENGINE") from None
         return vectors

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ephemeral.errors import ModelFormatError, RequestRefused
 from ephemeral_enclave import pipeline as pipelines
+from ephemeral_enclave.cores import using
 from ephemeral_enclave.engine import Tokens
 from ephemeral_enclave.pipeline import Files, Pipeline, require_file
 from ephemeral_enclave.tokenizer import encode, read_tokenizer
@@ -76,12 +77,11 @@ class SentenceTransformerEngine:
 
     def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
         """Compute one vector per row, rows of like lengths padded together; see Engine.compute."""
-        if cores is not None:
-            torch.set_num_threads(cores)  # of this thread
         vectors = np.empty((len(rows), self.dimension), np.float32)
         try:
-            for places in _alike([len(row) for row in rows]):
-                vectors[places] = self._forward([rows[place] for place in places])
+            with using(cores):
+                for places in _alike([len(row) for row in rows]):
+                    vectors[places] = self._forward([rows[place] for place in places])
         except (ValueError, TypeError, RuntimeError, IndexError):  # such as a token without an embedding
             raise RequestRefused("the model cannot embed this input", code="ENGINE") from None
         return vectors

@@ -35,7 +35,7 @@ from ephemeral_enclave.sessions import Sessions
 EXIT_CONFIG: Final = 2
 EXIT_BOOT: Final = 3
 _GRACE_SECONDS: Final = 10.0
-# The inference thread wants the interpreter back between any two operators; at the default it waits ten times as long.
+# Threads want the interpreter back after each batch and slice of texts; at the default they wait ten times as long.
 _SWITCH_SECONDS: Final = 0.0005
 Extend = Callable[[grpc.aio.Server], None]
 

@@ -121,6 +121,10 @@ class Sessions:
             raise SessionUnknown("the enclave does not know this session; open another")
         return session
 
+    def is_proven(self, session: Session) -> bool:
+        """Return whether the session carried an authentic frame."""
+        return session.channel.session_id in self._sessions
+
     def touch(self, session: Session) -> None:
         """Note an authentic frame: it proves that the session's other end holds its keys.
 

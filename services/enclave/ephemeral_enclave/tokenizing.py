@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
@@ -32,7 +33,7 @@ class Tokenizing:
         self._closed = False
         self._line: deque[_Slice] = deque()
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        self._handoff = Handoff("tokenizer", self._take, _read, _deliver, _failed)
+        self._handoff = Handoff("tokenizer", self._take, _read, _deliver, self._failed)
 
     async def tokens(self, engine: Engine, texts: Sequence[str], session: Hashable) -> deque[tuple[int, Tokens]]:
         """Return the tokens of each text with its place.
@@ -57,6 +58,7 @@ class Tokenizing:
         try:
             return await waiting.done
         finally:
+            self._leave(waiting)
             del waiting  # it has the error, whose traceback has this frame, and the texts
 
     def close(self) -> None:
@@ -69,12 +71,20 @@ class Tokenizing:
         for waiting in left:
             _fail(waiting, self._closing())
 
+    def _leave(self, waiting: _Slice) -> None:
+        """Take a caller's slice along when it left: nobody counts the texts any more."""
+        if waiting.done.cancelled():
+            with self._handoff.lock, suppress(ValueError):
+                self._line.remove(waiting)
+
     def _take(self) -> _Slice | None:
-        while self._line:
-            waiting = self._line.popleft()
-            if not waiting.done.done():
-                return waiting
-        return None
+        return self._line.popleft() if self._line else None
+
+    def _failed(self, part: _Slice | None, error: BaseException) -> None:
+        """Tell of a fault of this code: its own caller, or everybody in line."""
+        report(error)
+        for waiting in list(self._line) if part is None else (part,):
+            _fail(waiting, failed())
 
 
 def _read(part: _Slice) -> list[Tokens] | RequestRefused:
@@ -86,13 +96,6 @@ def _deliver(part: _Slice, tokens: list[Tokens] | RequestRefused) -> None:
         _fail(part, tokens)
     elif not part.done.done():
         part.done.set_result(tokens)
-
-
-def _failed(part: _Slice | None, error: BaseException) -> None:
-    """Tell of a fault of this code: whoever is in line is next."""
-    report(error)
-    if part is not None:
-        _fail(part, failed())
 
 
 def _fail(part: _Slice, error: EphemeralError) -> None:

@@ -2,12 +2,12 @@
 
 A batch is the longest prefix of the turns that fits a budget of tokens: nothing waits for a timer, nothing is skipped
 to fill a gap, and no session has more than its part while others wait. A long job is thereby split without a rule of
-its own. And whoever was in the last batch is not in the next one while others wait: a short text that comes beside a
-long job is computed without it. Small batches cost a long job a third of its speed: one that has been alone for a while
-gets whole ones.
+its own. And a session that was half of the last batch is not in the next one while others wait: a short text that
+comes beside a long job is computed without it. Small batches cost a long job a third of its speed: one that has been
+alone for a while gets whole ones.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
@@ -51,7 +51,7 @@ class Turns(Generic[J]):
         self._batch_tokens = batch_tokens
         self._session_tokens = session_tokens
         self._queues: dict[Hashable, deque[J]] = {}
-        self._last: frozenset[Hashable] = frozenset()
+        self._last: Counter[Hashable] = Counter()
         self._alone = 0
 
     def __bool__(self) -> bool:
@@ -74,9 +74,10 @@ class Turns(Generic[J]):
 
     def take(self) -> Batch[J]:
         """Take the next batch, at least one row; who was served goes to the back."""
-        waiting = [session for session in self._queues if session not in self._last] or list(self._queues)
+        most = self._last.total() / 2
+        waiting = [session for session in self._queues if not self._last[session] >= most > 0] or list(self._queues)
         batch: Batch[J] = Batch(self._queues[waiting[0]][0].engine)
-        self._alone = self._alone + 1 if self._queues.keys() == self._last else 0
+        self._alone = self._alone + 1 if self._queues.keys() == self._last.keys() else 0
         part = self._batch_tokens // len(waiting)
         if self._alone < ALONE:
             part = min(part, self._session_tokens)
@@ -92,7 +93,9 @@ class Turns(Generic[J]):
             if len(batch.rows) == before:
                 break
             self._to_the_back(session)
-        self._last = frozenset(job.session for job, _ in batch.owners)
+        self._last = Counter()
+        for (job, _), row in zip(batch.owners, batch.rows, strict=True):
+            self._last[job.session] += len(row)
         return batch
 
     def _rows_of(self, session: Hashable, part: int, left: int) -> Iterator[tuple[J, int, Tokens]]:
