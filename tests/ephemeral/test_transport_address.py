@@ -126,3 +126,12 @@ async def test_a_connection_that_is_never_accepted_times_out() -> None:
 async def test_any_cid_is_for_listening_only() -> None:
     with pytest.raises(AddressError):
         await connect(Address.parse("vsock://any:5000"), SOON)
+
+
+async def test_small_pieces_are_sent_without_waiting_for_acknowledgements() -> None:
+    with listen(Address.parse("tcp://127.0.0.1:0")) as listening:
+        connected = await connect(Address.of(listening), SOON)
+        accepted, _ = listening.accept()
+        with connected, accepted:
+            for sock in (connected, accepted):
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
