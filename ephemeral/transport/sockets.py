@@ -38,8 +38,8 @@ def listen(address: Address) -> socket.socket:
 def _stream_socket(address: Address) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     if address.scheme is Scheme.TCP:
-        # Else what is passed on in small pieces waits up to 40 ms for the last piece to be acknowledged. Accepted sockets
-        # inherit it. asyncio sets it only on sockets that were made with a protocol number.
+        # Else what is passed on in small pieces waits up to 40 ms for the last piece to be acknowledged. Accepted
+        # sockets inherit it. asyncio sets it only on sockets that were made with a protocol number.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
