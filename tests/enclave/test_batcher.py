@@ -121,17 +121,20 @@ async def test_long_job_lets_others_have_their_turn() -> None:
     batcher.close()
 
 
+class CountingCores(GatedEngine):
+    """An engine that notes how many cores each batch got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cores: list[int | None] = []
+
+    def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
+        self.cores.append(cores)
+        return super().compute(rows)
+
+
 async def test_batches_run_beside_each_other_on_a_core_each_and_one_that_is_alone_has_all() -> None:
-    class Counting(GatedEngine):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cores: list[int | None] = []
-
-        def compute(self, rows: Sequence[Tokens], cores: int | None = None) -> npt.NDArray[np.float32]:
-            self.cores.append(cores)
-            return super().compute(rows)
-
-    engine, batcher = Counting(), Batcher(16, cores=4)
+    engine, batcher = CountingCores(), Batcher(16, cores=4)
     alone = asyncio.create_task(batcher.submit(engine, ["several", "short", "texts"], "alone"))
     await behind_the_first(batcher, engine)
     others = [started(batcher, engine, letter * 256) for letter in "abcd"]  # each fills a batch
@@ -141,6 +144,14 @@ async def test_batches_run_beside_each_other_on_a_core_each_and_one_that_is_alon
     engine.gate.set()
     await asyncio.gather(alone, *others)
     assert sorted(engine.done) == sorted(["several", "short", "texts", *(letter * 256 for letter in "abcd")])
+    batcher.close()
+
+
+async def test_batch_that_leaves_others_waiting_gets_no_more_than_its_core() -> None:
+    engine, batcher = CountingCores(), Batcher(16, cores=2)
+    engine.gate.set()
+    await batcher.submit(engine, ["x" * 128] * 2, "session")
+    assert engine.cores[0] == 1
     batcher.close()
 
 

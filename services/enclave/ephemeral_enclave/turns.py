@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from ephemeral_enclave.engine import Engine, Tokens
 
-BATCH_TOKENS: Final = 256  # on each core; more are no faster per token, and keep more answers waiting
+BATCH_TOKENS: Final = 256  # on each core; with more, answers of short texts wait for each other
 SESSION_TOKENS: Final = 128  # of one session in one batch, even when no other waits: one may come while it is computed
 ALONE: Final = 64  # batches in a row for one session, about a second: then it is taken to be the only one
 
@@ -74,8 +74,7 @@ class Turns(Generic[J]):
 
     def take(self) -> Batch[J]:
         """Take the next batch, at least one row; who was served goes to the back."""
-        most = self._last.total() / 2
-        waiting = [session for session in self._queues if not self._last[session] >= most > 0] or list(self._queues)
+        waiting = self._whose_turn()
         batch: Batch[J] = Batch(self._queues[waiting[0]][0].engine)
         self._alone = self._alone + 1 if self._queues.keys() == self._last.keys() else 0
         part = self._batch_tokens // len(waiting)
@@ -97,6 +96,12 @@ class Turns(Generic[J]):
         for (job, _), row in zip(batch.owners, batch.rows, strict=True):
             self._last[job.session] += len(row)
         return batch
+
+    def _whose_turn(self) -> list[Hashable]:
+        """Return the sessions that wait, in order, without those that were half of the last batch if others do."""
+        half = self._last.total() / 2
+        rested = [session for session in self._queues if self._last[session] < half or not half]
+        return rested or list(self._queues)
 
     def _rows_of(self, session: Hashable, part: int, left: int) -> Iterator[tuple[J, int, Tokens]]:
         """Take rows of one session: the first if it fits or nothing else is in the batch, more within its part."""
