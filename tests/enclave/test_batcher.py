@@ -1,4 +1,4 @@
-"""The queue: bounded, in order, and one bad job harms only itself."""
+"""The queue: bounded, in order, shared between sessions, and empty when its callers are gone."""
 
 import asyncio
 import gc
@@ -6,7 +6,6 @@ import random
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,50 +14,8 @@ import pytest
 
 from ephemeral.errors import Overloaded, RequestRefused, Unavailable
 from ephemeral_enclave.batcher import Batcher, Computed
-from ephemeral_enclave.engine import Embedded, Engine, Tokens
-from tests.support.invariants import tally
-
-POISON, NAN = 666, 777
-
-
-class GatedEngine:
-    """An engine that waits to be let go, and fails on request: a text's tokens are its characters."""
-
-    dimension = 1
-    longest = 256
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.begun = threading.Event()
-        self.batches: list[list[str]] = []
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        if "\ud800" in texts:
-            raise RequestRefused("not Unicode", code="ENGINE")
-        return [[ord(letter) for letter in text[: self.longest]] for text in texts]
-
-    def compute(self, rows: Sequence[Tokens], _cores: int | None = None) -> npt.NDArray[np.float32]:
-        self.begun.set()
-        self.gate.wait(60)
-        if any(POISON in row for row in rows):
-            raise RuntimeError("poison")
-        self.batches.append(["".join(map(chr, row)) for row in rows])
-        return np.array([[np.nan if NAN in row else sum(row)] for row in rows], np.float32)
-
-    @property
-    def done(self) -> list[str]:
-        return [text for batch in self.batches for text in batch]
-
-
-def started(batcher: Batcher, engine: GatedEngine, text: str, session: object = None) -> "asyncio.Task[Computed]":
-    return asyncio.create_task(batcher.submit(engine, [text], session or text))
-
-
-async def behind_the_first(batcher: Batcher, engine: GatedEngine, waiting: int = 0) -> None:
-    """Wait until the engine has begun its first batch, and so many jobs are in line behind it."""
-    await asyncio.to_thread(engine.begun.wait, 60)
-    while sum(map(len, batcher._turns._queues.values())) < waiting:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+from ephemeral_enclave.engine import Embedded, Tokens
+from tests.support.gated_engine import NAN, POISON, GatedEngine, Text, behind_the_first, started, submitted
 
 
 async def test_jobs_run_in_order_of_admission() -> None:
@@ -184,22 +141,6 @@ async def test_vectors_come_back_to_their_texts_from_whichever_batch(cores: int)
     batcher.close()
 
 
-async def test_poison_at_every_place_fails_alone_and_its_batch_mates_get_their_solo_answers() -> None:
-    with tally("INV-12") as tried:
-        for place in range(8):
-            for poison in (chr(POISON), chr(NAN), "\ud800"):
-                engine, batcher = GatedEngine(), Batcher(8, cores=1 + place % 2)
-                engine.gate.set()
-                texts = [poison if at == place else f"sound {at}" for at in range(8)]
-                tried.case()
-                jobs = (batcher.submit(engine, [text], text) for text in texts)
-                results = await asyncio.gather(*jobs, return_exceptions=True)
-                assert isinstance(results.pop(place), RequestRefused)
-                del texts[place]
-                assert [result.result.vectors[0, 0] for result in results] == [sum(map(ord, text)) for text in texts]
-                batcher.close()
-
-
 async def test_cancelled_caller_frees_its_place_and_is_not_computed() -> None:
     engine, batcher = GatedEngine(), Batcher(2)
     running = started(batcher, engine, "running")
@@ -266,95 +207,6 @@ async def test_texts_of_callers_who_left_do_not_wait_for_the_tokenizer() -> None
     batcher.close()
 
 
-async def submitted(batcher: Batcher, engine: Engine, *texts: str, session: object = None) -> Computed | BaseException:
-    """Return the answer or the error; an answer that never comes is a failure, not a hang."""
-    job = asyncio.create_task(batcher.submit(engine, texts, session or texts))
-    (outcome,) = await asyncio.wait_for(asyncio.gather(job, return_exceptions=True), 60)
-    return outcome
-
-
-class Panic(BaseException):
-    """What pyo3 makes of a Rust panic: no Exception."""
-
-
-class BrokenEngine(GatedEngine):
-    """An engine that does on request what none should."""
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        if "tokenizer" in texts:
-            raise StopIteration
-        return super().tokenize(texts)
-
-    def compute(self, rows: Sequence[Tokens], _cores: int | None = None) -> npt.NDArray[np.float32]:
-        self.begun.set()
-        self.gate.wait(60)
-        texts = {"".join(map(chr, row)) for row in rows}
-        if "panic" in texts:
-            raise Panic("broken")
-        if "exit" in texts:
-            raise SystemExit(1)
-        if "stop" in texts:
-            raise StopIteration
-        if "too few" in texts:
-            return np.zeros((0, 1), np.float32)
-        if "too wide" in texts:
-            return np.zeros((len(rows), 2), np.float32)
-        return np.zeros((len(rows), 1), np.float32)
-
-
-@pytest.mark.parametrize("fault", ["panic", "exit", "stop", "too few", "too wide", "tokenizer"])
-async def test_whatever_an_engine_does_its_batch_mates_and_the_next_caller_are_served(fault: str) -> None:
-    engine, batcher = BrokenEngine(), Batcher(8)
-    first = asyncio.create_task(submitted(batcher, engine, "first"))
-    await behind_the_first(batcher, engine)
-    mate = asyncio.create_task(submitted(batcher, engine, "mate"))
-    await behind_the_first(batcher, engine, waiting=1)
-    failing = asyncio.create_task(submitted(batcher, engine, fault))
-    if fault != "tokenizer":
-        await behind_the_first(batcher, engine, waiting=2)
-    engine.gate.set()
-    refused = await failing
-    assert isinstance(refused, RequestRefused)
-    assert refused.code == "ENGINE"
-    sound = [await first, await mate, await submitted(batcher, engine, "next")]
-    assert [type(answer) for answer in sound] == [Computed] * 3
-    batcher.close()
-
-
-async def test_fault_of_the_core_itself_is_told_to_those_who_wait_and_the_next_are_served() -> None:
-    engine, batcher = BrokenEngine(), Batcher(8)
-    engine.gate.set()
-    batcher._turns._queues["nobody"] = deque()  # there must be none, and no turn can be taken
-    outcomes = await asyncio.gather(submitted(batcher, engine, "a"), submitted(batcher, engine, "b"))
-    assert RequestRefused in map(type, outcomes)
-    assert isinstance(await submitted(batcher, engine, "sound"), Computed)
-    batcher.close()
-
-
-async def test_request_without_texts_harms_nobody() -> None:
-    engine, batcher = BrokenEngine(), Batcher(8)
-    engine.gate.set()
-    assert isinstance(await submitted(batcher, engine), ValueError)
-    assert isinstance(await submitted(batcher, engine, "sound"), Computed)
-    batcher.close()
-
-
-async def test_one_poison_among_many_costs_a_few_batches_more() -> None:
-    class Counting(GatedEngine):
-        calls = 0
-
-        def compute(self, rows: Sequence[Tokens], _cores: int | None = None) -> npt.NDArray[np.float32]:
-            self.calls += 1
-            return super().compute(rows)
-
-    engine, batcher = Counting(), Batcher(128)
-    engine.gate.set()
-    poisoned = submitted(batcher, engine, *"a" * 63, chr(POISON), *"a" * 64)
-    assert isinstance(await poisoned, RequestRefused)
-    assert engine.calls == 1 + 2 * 7  # 128 rows are cut in half seven times
-    batcher.close()
-
-
 async def test_closing_tells_everybody_who_waits() -> None:
     engine, batcher = GatedEngine(), Batcher(8)
     jobs = [asyncio.create_task(submitted(batcher, engine, "running"))]
@@ -373,30 +225,6 @@ async def test_closing_tells_everybody_who_waits() -> None:
     jobs.append(asyncio.create_task(submitted(batcher, engine, "late")))
     outcomes = await asyncio.gather(*jobs)
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 6
-
-
-@pytest.mark.parametrize("poison", [chr(POISON), chr(NAN), "\ud800"], ids=["raises", "not finite", "not unicode"])
-async def test_refused_request_leaves_nothing_behind_in_memory(poison: str) -> None:
-    engine, batcher = GatedEngine(), Batcher(8)
-    engine.gate.set()
-    kept: list[weakref.ref[Text]] = []
-
-    async def ask() -> None:
-        text = Text(poison)
-        kept.append(weakref.ref(text))
-        await batcher.submit(engine, [text], "session")
-
-    gc.collect()
-    gc.disable()  # what only a collection finds stays for minutes
-    try:
-        with pytest.raises(RequestRefused):
-            await asyncio.create_task(ask())
-        for handoff in (batcher._tokenizing._handoff, batcher._inference):
-            await asyncio.wrap_future(handoff._pool.submit(int))  # it has let go of what it did before
-        assert kept[0]() is None
-    finally:
-        gc.enable()
-    batcher.close()
 
 
 async def test_idle_batcher_keeps_neither_model_nor_vectors() -> None:
@@ -440,12 +268,6 @@ async def test_nothing_is_in_flight_after_a_thousand_callers_of_whom_many_left_o
     assert (admission._jobs, admission._tokens, admission._characters) == ({}, {}, 0)
     assert (batcher._turns._queues, batcher._jobs, dict(batcher._tokenizing._turns)) == ({}, set(), {})
     batcher.close()
-
-
-class Text(str):
-    """A text that tells when it is gone."""
-
-    __slots__ = ("__weakref__",)
 
 
 def test_results_do_not_print() -> None:

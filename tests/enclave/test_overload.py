@@ -13,7 +13,7 @@ from ephemeral_enclave.counters import Counters
 from ephemeral_enclave.inference import Inference
 from ephemeral_enclave.service import InferenceService
 from ephemeral_enclave.sessions import Sessions
-from tests.enclave.test_batcher import GatedEngine, behind_the_first, started
+from tests.support.gated_engine import GatedEngine, behind_the_first, started
 from tests.support.generations import empty_generation
 from tests.support.peers import Enclave, nonce_of, now
 
