@@ -1,4 +1,4 @@
-"""Enclaves that only shake hands, behind the product's own relay, which chooses where a new connection leads."""
+"""Enclaves that shake hands, and answer as a test wants, behind the relay, which chooses where a connection leads."""
 
 import asyncio
 import threading
@@ -37,10 +37,11 @@ class _Sessions(wire.SessionServiceServicer):
 
 
 @contextmanager
-def _enclave(enclave: Enclave) -> Iterator[Address]:
+def _enclave(enclave: Enclave, inference: wire.InferenceServiceServicer) -> Iterator[Address]:
     with ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, options=rpc.server_options())
         wire.add_SessionServiceServicer_to_server(_Sessions(enclave), server)
+        wire.add_InferenceServiceServicer_to_server(inference, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
@@ -50,8 +51,9 @@ def _enclave(enclave: Enclave) -> Iterator[Address]:
 
 
 @contextmanager
-def relayed(*enclaves: Enclave) -> Iterator[str]:
+def relayed(*enclaves: Enclave, inference: wire.InferenceServiceServicer | None = None) -> Iterator[str]:
     """Run the enclaves and the relay in front of them; give the relay's address."""
+    served = inference or wire.InferenceServiceServicer()
     ready: threading.Event = threading.Event()
     loop = asyncio.new_event_loop()
     listening = listen(Address.parse("tcp://127.0.0.1:0"))
@@ -63,7 +65,7 @@ def relayed(*enclaves: Enclave) -> Iterator[str]:
             await stop.wait()
 
     with ExitStack() as running:
-        addresses = [running.enter_context(_enclave(enclave)) for enclave in enclaves]
+        addresses = [running.enter_context(_enclave(enclave, served)) for enclave in enclaves]
         address = str(Address.of(listening))
         thread = threading.Thread(target=loop.run_until_complete, args=(run(addresses),))
         thread.start()

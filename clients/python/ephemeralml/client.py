@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from ephemeral import rpc, wire
 from ephemeral.errors import (
@@ -31,29 +31,32 @@ from ephemeralml.chain import verify_bundle
 from ephemeralml.connection import Connection
 from ephemeralml.description import ModelDescription, bundle_of, seal_description
 from ephemeralml.embeddings import Embeddings
+from ephemeralml.patience import Pause, patience
 from ephemeralml.policy_source import Trust, refuse_unaccepted, source_of
 from ephemeralml.session import choose_model, seal_embed
 
 DEFAULT_TIMEOUT: Final = 60.0
 _RENEW_BEFORE_SECONDS: Final = 30.0
 _LOG: Final = logging.getLogger("ephemeralml.client")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Live:
-    """An open session, the connection it is on, and the policy it was last held against."""
+    """An open session, the connection it is on, the policy it was last held against, and when it may ask again."""
 
     session: ClientSession
     connection: Connection
     policy: TrustPolicy
     expires: float
+    pause: Pause = field(default_factory=Pause)
 
 
 class Client:
     """A client of one enclave behind one address. Threads may share it."""
 
     def __init__(self, address: Address, trust: Trust, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Prepare a client; connect() is what users call. `timeout` bounds each call, in seconds."""
+        """Prepare a client; connect() is what users call. `timeout` bounds each call, waiting included, in seconds."""
         self._address = address
         self._source = source_of(trust)
         self._timeout = timeout
@@ -81,7 +84,7 @@ class Client:
             raise AddressError("clients connect to the host: tcp://host:port or unix:///path, not vsock://")
         client = cls(parsed, trust, timeout=timeout)
         try:
-            client._current()
+            client._ask(lambda _until: client._current())
         except BaseException:
             client._close_connections()
             raise
@@ -116,14 +119,11 @@ class Client:
             AttestationError: another session had to be opened, and no accepted enclave answers.
             PolicyError: the policy has expired.
             SessionError: the answer is not authentic; the session is dropped and the next call opens another.
-            ServiceError: overloaded, unavailable or too late.
+            ServiceError: unavailable, too late, or Overloaded for longer than the timeout lasts.
         """
         if isinstance(texts, str):
             raise TypeError("texts is a list of strings, not one string")
-        try:
-            return self._embed(texts, model)
-        except SessionUnknown:  # expired or another enclave: nothing was executed
-            return self._embed(texts, model)
+        return self._ask(lambda until: self._embed(texts, model, until))
 
     def describe(self, *, model: str | None = None) -> ModelDescription:
         """Return the signed manifest of a model and what the enclave was built from, held against what it attested.
@@ -134,10 +134,7 @@ class Client:
             RequestRefused: the enclave's sealed answer is a refusal.
             SessionError, ServiceError, PolicyError: as for `embed`.
         """
-        try:
-            return self._describe(model)[0]
-        except SessionUnknown:
-            return self._describe(model)[0]
+        return self._ask(lambda until: self._describe(model, until))[0]
 
     def bundle(self, answer: Embeddings, *, include_plaintext: bool = False) -> bytes:
         """Return one file that re-checks `answer` years later, with nothing but a policy (`ephemeralml verify bundle`).
@@ -151,10 +148,7 @@ class Client:
             ManifestError, BindingMismatch, RequestRefused: as for `describe`.
             SessionError, ServiceError, PolicyError: as for `embed`.
         """
-        try:
-            description, policy = self._describe(answer.model_id)
-        except SessionUnknown:
-            description, policy = self._describe(answer.model_id)
+        description, policy = self._ask(lambda until: self._describe(answer.model_id, until))
         raw = bundle_of(answer, description, policy, include_plaintext=include_plaintext).encode()
         verify_bundle(raw, policy)
         return raw
@@ -171,24 +165,38 @@ class Client:
                 pass  # the keys die with this object, and the enclave's with the session's idle time
         self._close_connections()
 
-    def _embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+    def _ask(self, ask: Callable[[float], T]) -> T:
+        """Ask until the timeout, again whenever nothing was executed: no room, or a session that is not known."""
+        until = time.monotonic() + self._timeout
+
+        def once() -> T:
+            try:
+                return ask(until)
+            except SessionUnknown:  # expired, or another enclave
+                return ask(until)
+
+        return patience(self._timeout)(once)
+
+    def _embed(self, texts: Sequence[str], model: str | None, until: float) -> Embeddings:
         with self._in_use() as live:
             session = live.session
-            pending = seal_embed(session, choose_model(session, live.policy, model), texts)
             try:
-                with rpc.claimed():
-                    frame = live.connection.inference.Infer(pending.frame, timeout=self._timeout)
+                with live.pause.heeded():
+                    pending = seal_embed(session, choose_model(session, live.policy, model), texts)
+                    with rpc.claimed():
+                        frame = live.connection.inference.Infer(pending.frame, timeout=until - time.monotonic())
                 return pending.open(frame, datetime.now(UTC))
             except (SessionError, ReceiptError):
                 self._forget(session)
                 raise
 
-    def _describe(self, model: str | None) -> tuple[ModelDescription, TrustPolicy]:
+    def _describe(self, model: str | None, until: float) -> tuple[ModelDescription, TrustPolicy]:
         with self._in_use() as live:
-            pending = seal_description(live.session, choose_model(live.session, live.policy, model))
             try:
-                with rpc.claimed():
-                    frame = live.connection.inference.Infer(pending.frame, timeout=self._timeout)
+                with live.pause.heeded():
+                    pending = seal_description(live.session, choose_model(live.session, live.policy, model))
+                    with rpc.claimed():
+                        frame = live.connection.inference.Infer(pending.frame, timeout=until - time.monotonic())
                 return pending.open(frame, live.policy), live.policy
             except SessionError:
                 self._forget(live.session)
