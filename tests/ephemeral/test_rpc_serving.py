@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import struct
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import grpc
@@ -145,6 +147,11 @@ class Echo:
         return request
 
 
+class AioEcho:
+    async def unary(self, request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        return request
+
+
 def test_a_call_reaches_a_server_through_a_bridge_in_a_thread() -> None:
     with sync_server(Echo()) as address, LocalBridge(address) as local, rpc.open_channel(local) as channel:
         assert channel.unary_unary(f"/{SERVICE}/unary")(b"hi", timeout=20) == b"hi"
@@ -213,3 +220,53 @@ def test_a_compressed_message_is_refused() -> None:
         with pytest.raises(grpc.RpcError) as caught:
             call(bytes(100_000), timeout=20, compression=grpc.Compression.Gzip)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, PING = 4, 6
+INITIAL_WINDOW_SIZE = 4
+
+
+@asynccontextmanager
+async def tapped(address: Address) -> AsyncIterator[tuple[Address, list[bytes]]]:
+    """Relay to a server, and keep what the client and the server sent."""
+    sent = [b"", b""]
+
+    async def pump(side: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            sent[side] += data
+            writer.write(data)
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(address.host, address.port)
+        await asyncio.gather(pump(0, reader, there[1]), pump(1, there[0], writer))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as tap:
+        yield Address.of(tap.sockets[0]), sent
+
+
+def frames(sent: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the payload of every frame (RFC 9113 section 4.1)."""
+    left = sent.removeprefix(PREFACE)
+    while len(left) >= 9:
+        size = int.from_bytes(left[:3], "big")
+        yield left[3], left[9 : 9 + size]
+        left = left[9 + size :]
+
+
+async def test_calls_send_no_pings_and_a_large_message_needs_no_round_trips() -> None:
+    """Pings beside requests would wake both ends and the relay; the window that they would find is there at once."""
+    async with (
+        aio_server(AioEcho()) as server,
+        tapped(server) as (address, sent),
+        rpc.open_aio_channel(address) as channel,
+    ):
+        for size in (1, rpc.MAX_MESSAGE_BYTES, *[1_000] * 20):
+            assert len(await channel.unary_unary(f"/{SERVICE}/unary")(bytes(size), timeout=20)) == size
+        both = [[*frames(side)] for side in sent]  # a server that stops says so with a ping
+    for got in both:
+        assert PING not in [kind for kind, _ in got]
+        settings = next(payload for kind, payload in got if kind == SETTINGS)
+        stated = dict(struct.iter_unpack(">HI", settings))
+        assert stated[INITIAL_WINDOW_SIZE] >= 2 * rpc.MAX_MESSAGE_BYTES
