@@ -23,6 +23,8 @@ from benchmarks.serving.reference import checker
 from benchmarks.serving.texts import texts
 
 MODEL: Final = "all-MiniLM-L6-v2"
+STRANGERS: Final = "strangers"
+"""The sealed protocol, by clients that do not listen when they are told to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,9 @@ class Generator:
 
 def connector(protocol: str, address: str, trust: Path | None) -> Callable[[], Awaitable[Client]]:
     """Return what makes one more client."""
-    if protocol == "sealed":
+    if protocol in ("sealed", STRANGERS):
         assert trust is not None
-        return lambda: SealedClient.connect(address, trust)
+        return lambda: SealedClient.connect(address, trust, heeds=protocol != STRANGERS)
     if protocol == "unsealed":
         return lambda: _unsealed(address)
     host, _, port = address.removeprefix("http://").partition(":")
@@ -96,7 +98,7 @@ async def _serve(generator: Generator) -> None:
 def main() -> None:
     """Run the loads that standard input asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.generator")
-    parser.add_argument("protocol", choices=("sealed", "unsealed", "http"))
+    parser.add_argument("protocol", choices=("sealed", STRANGERS, "unsealed", "http"))
     parser.add_argument("address")
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--trust", type=Path)

@@ -5,38 +5,40 @@ blocking: 64 of them in one thread cost less than 64 threads, and are of the sam
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-import grpc
 import grpc.aio
 import numpy as np
 
 from benchmarks.serving.load import Refused, Vector
 from ephemeral import rpc, wire
-from ephemeral.errors import EphemeralError, Overloaded
+from ephemeral.errors import Overloaded
 from ephemeral.transport import Address
 from ephemeral.trusted.handshake import ClientSession, Greeting
 from ephemeral.trusted.policy import TrustPolicy
 from ephemeral.wire import EmbedRequest, EmbedResult
+from ephemeralml.patience import Pause
 from ephemeralml.session import choose_model, seal_embed
 
 UNSEALED_METHOD: Final = "/ephemeralml.benchmarks.Unsealed/Embed"
 
 
 class SealedClient:
-    """One session on one connection, through the relay."""
+    """One session on one connection, through the relay; as strangers do, it may ask again before it was told to."""
 
-    def __init__(self, channel: grpc.aio.Channel, session: ClientSession, policy: TrustPolicy) -> None:
+    def __init__(self, channel: grpc.aio.Channel, session: ClientSession, policy: TrustPolicy, *, heeds: bool) -> None:
         self._channel = channel
         self._session = session
         self._model = choose_model(session, policy, None)
+        self._pause = Pause()
+        self._heeds = heeds
         self._inference: Any = wire.InferenceServiceStub(channel)  # the stub's types are those of a blocking channel
 
     @classmethod
-    async def connect(cls, address: str, trust: Path) -> Self:
+    async def connect(cls, address: str, trust: Path, *, heeds: bool) -> Self:
         """Verify the enclave and open a session."""
         channel: Any = rpc.open_aio_channel(Address.parse(address))
         sessions: Any = wire.SessionServiceStub(channel)
@@ -44,13 +46,14 @@ class SealedClient:
         greeting = Greeting(policy)
         peer = greeting.verify(await sessions.Hello(greeting.request), datetime.now(UTC))
         pending = peer.open()
-        return cls(channel, pending.confirm(await sessions.Open(pending.request)), policy)
+        return cls(channel, pending.confirm(await sessions.Open(pending.request)), policy, heeds=heeds)
 
     async def embed(self, text: str) -> Callable[[], Vector]:
         """Seal, send, open, verify the receipt; see Client.embed."""
-        pending = seal_embed(self._session, self._model, [text])
-        with _refused():
-            frame = await self._inference.Infer(pending.frame)
+        with _refused(), self._pause.heeded() if self._heeds else nullcontext():
+            pending = seal_embed(self._session, self._model, [text])
+            with rpc.claimed():
+                frame = await self._inference.Infer(pending.frame)
         vectors = pending.open(frame, datetime.now(UTC)).vectors
         return lambda: vectors[0]
 
@@ -68,7 +71,7 @@ class UnsealedClient:
 
     async def embed(self, text: str) -> Callable[[], Vector]:
         """Send; see Client.embed."""
-        with _refused():
+        with _refused(), rpc.claimed():
             result: EmbedResult = await self._embed(EmbedRequest(texts=[text]))
         return lambda: np.frombuffer(result.values, "<f4").reshape(result.count, result.dimension)[0]
 
@@ -81,11 +84,5 @@ class UnsealedClient:
 def _refused() -> Iterator[None]:
     try:
         yield
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            raise Refused(_retry_after(rpc.error_from(error))) from None
-        raise
-
-
-def _retry_after(error: EphemeralError) -> float:
-    return error.retry_after if isinstance(error, Overloaded) else 0.0
+    except Overloaded as busy:
+        raise Refused(busy.retry_after, by_client=not busy.claimed) from None

@@ -22,16 +22,21 @@ from benchmarks.serving.texts import Text
 
 Vector = npt.NDArray[np.float32]
 REFUSED: Final = "refused"
+UNSENT: Final = "refused by the client"
 _SETTLE_SECONDS: Final = 60.0
 _FAULT_CHARACTERS: Final = 120
 
 
 class Refused(Exception):
-    """The server said at once that it has no room, and in how many seconds it will have, if it said that."""
+    """There is no room, and in how many seconds there will be, if that was said.
 
-    def __init__(self, retry_after: float = 0.0) -> None:
+    Said by the server, or by its client, which sent nothing because it had been told so before.
+    """
+
+    def __init__(self, retry_after: float = 0.0, *, by_client: bool = False) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
+        self.by_client = by_client
 
 
 class WrongAnswer(Exception):
@@ -86,8 +91,13 @@ class Summary:
 
     @property
     def refused(self) -> int:
-        """Requests that were told at once that there is no room."""
-        return self.faults.get(REFUSED, 0)
+        """Requests that were told at once that there is no room, those included that were not sent."""
+        return self.faults.get(REFUSED, 0) + self.unsent
+
+    @property
+    def unsent(self) -> int:
+        """Requests that the client refused by itself, because it had been told that there is no room."""
+        return self.faults.get(UNSENT, 0)
 
     @property
     def failures(self) -> int:
@@ -177,7 +187,8 @@ async def _request(client: Client, texts: Sequence[Text], number: int, check: Ch
         ended = time.monotonic()
         check(number, answer)
     except Refused as refused:
-        fault, ended, retry_after = REFUSED, time.monotonic(), refused.retry_after
+        fault, ended = UNSENT if refused.by_client else REFUSED, time.monotonic()
+        retry_after = refused.retry_after
     except Exception as error:  # noqa: BLE001 - whatever it is, it is counted and named
         fault, ended = f"{type(error).__name__}: {error}"[:_FAULT_CHARACTERS], time.monotonic()
     return Outcome(begun, ended, texts[number].tokens, fault, retry_after)

@@ -8,6 +8,7 @@ from typing import Final
 
 from benchmarks.serving.environments import release
 from benchmarks.serving.generating import Sample
+from benchmarks.serving.load import Summary
 from benchmarks.serving.targets import MEBI, Serving, Target, targets
 from benchmarks.serving.visit import LONG, MIX, OVERLOAD, POINTS, SHORT, Point, Visit
 
@@ -101,10 +102,14 @@ def _generator_ms(sample: Sample) -> float:
 
 
 def _stress(visits: Sequence[Visit]) -> str:
-    head = "| load | offered/s | answered/s | refused/s | failed | p50 | p99 |\n|---|--:|--:|--:|--:|--:|--:|"
+    head = (
+        "| load | asked for/s | answered/s | refused/s | of these unsent | failed | p50 | p99 |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
     peak = median(visit.samples[MIX].summary.per_second for visit in visits)
     rows: Sequence[tuple[str, Callable[[Visit], Sample | None]]] = (
         (f"{MIX}, {OVERLOAD:g} times the load above ({OVERLOAD * peak:,.0f}/s)", lambda visit: visit.overload),
+        ("the same, of strangers who do not listen when they are told to wait", lambda visit: visit.strangers),
         (f"{MIX}, {OVERLOAD:g} requests of each in flight, refused ones again when told", lambda visit: visit.patient),
         ("10 polite clients, 16 tokens, alone", lambda visit: visit.idle),
         ("the same beside a flooder, 128 tokens, 32 requests in flight", lambda visit: visit.flooded),
@@ -114,13 +119,12 @@ def _stress(visits: Sequence[Visit]) -> str:
 
 def _stressed(name: str, visits: Sequence[Visit], of: Callable[[Visit], Sample | None]) -> str:
     summaries = [sample.summary for visit in visits if (sample := of(visit)) is not None]
-    offered = median((s.answered + sum(s.faults.values())) / s.seconds for s in summaries)
-    answered, p50, p99 = (
-        median(values) for values in zip(*((s.per_second, s.p50_ms, s.p99_ms) for s in summaries), strict=True)
-    )
-    refused = median(s.refused / s.seconds for s in summaries)
+    asked, answered, refused, unsent, p50, p99 = (median(map(value, summaries)) for value in _STRESS_COLUMNS)
     failed = sum(s.failures for s in summaries)
-    return f"| {name} | {offered:,.0f} | {answered:,.0f} | {refused:,.0f} | {failed} | {p50:,.1f} ms | {p99:,.1f} ms |"
+    return (
+        f"| {name} | {asked:,.0f} | {answered:,.0f} | {refused:,.0f} | {unsent:,.0f} | {failed} "
+        f"| {p50:,.1f} ms | {p99:,.1f} ms |"
+    )
 
 
 def _memory(serving: Serving) -> str:
@@ -163,6 +167,16 @@ _COLUMNS: Final[Sequence[Callable[[Sample], float]]] = (
     lambda sample: sample.summary.p99_ms,
     lambda sample: sample.server_cores,
     lambda sample: sample.generator_cores,
+)
+
+
+_STRESS_COLUMNS: Final[Sequence[Callable[[Summary], float]]] = (
+    lambda summary: (summary.answered + sum(summary.faults.values())) / summary.seconds,
+    lambda summary: summary.per_second,
+    lambda summary: summary.refused / summary.seconds,
+    lambda summary: summary.unsent / summary.seconds,
+    lambda summary: summary.p50_ms,
+    lambda summary: summary.p99_ms,
 )
 
 

@@ -1,12 +1,12 @@
 """One server in one round: every load it is given, and what its processes used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from benchmarks.serving.generating import GeneratorProcess, Sample, generator
-from benchmarks.serving.generator import Load
+from benchmarks.serving.generator import STRANGERS, Load
 from benchmarks.serving.progress import Progress
 from benchmarks.serving.servers import Running, Start
 from benchmarks.serving.texts import MIXED
@@ -46,7 +46,7 @@ _FLOOD: Final = Load("128", 1, 0.0, _POLITE_WARM + _POLITE_SECONDS, in_flight=32
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one server did in one round; the last four only where they were asked for."""
+    """What one server did in one round; the last five only where they were asked for."""
 
     samples: Mapping[Point, Sample]
     peak_bytes: int
@@ -55,6 +55,7 @@ class Visit:
     patient: Sample | None = None
     idle: Sample | None = None
     flooded: Sample | None = None
+    strangers: Sample | None = None
 
 
 def visit(start: Start, reference: Path, progress: Progress, *, under_stress: bool) -> Visit:
@@ -65,9 +66,10 @@ def visit(start: Start, reference: Path, progress: Progress, *, under_stress: bo
             samples = {point: _sample(clients, point, progress) for point in POINTS}
             overload = _overload(clients, samples[MIX], progress) if under_stress else None
             patient = _patient(clients, progress) if under_stress else None
+        strangers = _strangers(server, reference, samples[MIX], progress) if under_stress else None
         idle, flooded = _fairness(server, reference, progress) if under_stress else (None, None)
         peaks = peak_bytes(server.pids), peak_bytes(server.model_pids)
-        return Visit(samples, *peaks, overload, patient, idle, flooded)
+        return Visit(samples, *peaks, overload, patient, idle, flooded, strangers)
 
 
 def _sample(clients: GeneratorProcess, point: Point, progress: Progress) -> Sample:
@@ -77,11 +79,17 @@ def _sample(clients: GeneratorProcess, point: Point, progress: Progress) -> Samp
 
 
 def _overload(clients: GeneratorProcess, peak: Sample, progress: Progress) -> Sample:
-    """Send five times what was just answered at most, at random times, and count what is answered now."""
+    """Ask for five times what was just answered at most, at random times, and count what is answered now."""
     rate = OVERLOAD * peak.summary.per_second
     sample = clients.run(Load(MIX.lengths, MIX.clients, 2 * WARM, MIX.seconds, rate=rate))
     progress.say(f"{rate:,.0f}/s offered: {sample.summary.per_second:,.0f}/s answered")
     return sample
+
+
+def _strangers(server: Running, reference: Path, peak: Sample, progress: Progress) -> Sample:
+    """Send the same as clients that do not listen when they are told to wait."""
+    with generator(replace(server, protocol=STRANGERS), reference) as clients:
+        return _overload(clients, peak, progress)
 
 
 def _patient(clients: GeneratorProcess, progress: Progress) -> Sample:

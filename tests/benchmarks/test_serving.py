@@ -152,6 +152,8 @@ async def test_refusals_faults_and_wrong_answers_are_counted_apart() -> None:
     def behave(text: str) -> None:
         if text == "busy":
             raise Refused
+        if text == "paused":
+            raise Refused(by_client=True)
         if text == "broken":
             raise HttpError("HTTP 500")
 
@@ -159,10 +161,12 @@ async def test_refusals_faults_and_wrong_answers_are_counted_apart() -> None:
         if number == 2:
             raise WrongAnswer("it is not the reference's vector")
 
-    sent = [Text(text, 16) for text in ("busy", "broken", "wrong", "right")]
+    sent = [Text(text, 16) for text in ("busy", "broken", "wrong", "right", "paused")]
     found = await closed_loop([Answering(behave)], sent, check, warm=0.0, seconds=0.2)
-    assert set(found.faults) == {"refused", "HttpError: HTTP 500", "WrongAnswer: it is not the reference's vector"}
+    refusals = {"refused", "refused by the client"}
+    assert set(found.faults) == {*refusals, "HttpError: HTTP 500", "WrongAnswer: it is not the reference's vector"}
     assert 0 < found.answered <= found.refused + 1
+    assert 0 < found.unsent < found.refused
     assert found.failures == sum(found.faults.values()) - found.refused
 
 
@@ -237,7 +241,14 @@ def _sample(per_second: float, p50_ms: float = 10.0, p99_ms: float = 20.0) -> Sa
 def _visit(per_second: float, p50_ms: float = 10.0) -> Visit:
     samples = {point: _sample(per_second, p50_ms) for point in POINTS}
     return Visit(
-        samples, 700 << 20, 500 << 20, _sample(0.95 * per_second), _sample(90), _sample(30), _sample(30, 10.0, 50.0)
+        samples,
+        700 << 20,
+        500 << 20,
+        _sample(0.95 * per_second),
+        _sample(90),
+        _sample(30),
+        _sample(30, 10.0, 50.0),
+        _sample(70),
     )
 
 
@@ -268,6 +279,7 @@ def test_figures_on_the_bad_side_meet_no_target_and_the_report_says_so() -> None
         _sample(90),
         _sample(30),
         _sample(30, 1, 61),
+        _sample(20),
     )
     serving = Serving(_serving(slow).visits, InProcess(200.0, 138.0, 0.69))
     judged = targets(serving)
