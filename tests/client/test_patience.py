@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from ephemeral import rpc, wire
 from ephemeral.errors import EphemeralError, InvalidRequest, Overloaded, ServiceError
 from ephemeralml import Client
+from tests.client.test_cli import run
 from tests.support.handshake_server import relayed
+from tests.support.kept_evidence import policy_toml
 from tests.support.peers import Enclave
 
 
@@ -68,6 +71,16 @@ def test_client_asks_again_when_it_was_told_to_and_seals_anew(busy: Busy, connec
     assert third - second >= 0.2
     assert (one.sequence, two.sequence, three.sequence) == (1, 2, 3)
     assert len({frame.ciphertext for _, frame in busy.frames}) == 3
+
+
+def test_command_line_says_what_it_waits_for(busy: Busy, tmp_path: Path) -> None:
+    busy.refusals = [no_room(0.3), InvalidRequest("other")]
+    enclave, policy = Enclave(), tmp_path / "trust.toml"
+    policy.write_text(policy_toml(enclave.policy()))
+    with relayed(enclave, inference=busy) as address:
+        done = run("embed", "--address", address, "--trust", str(policy), "text")
+    assert "the enclave has no room; asking again in 0." in done.stderr
+    assert (done.returncode, len(busy.frames)) == (3, 2)
 
 
 def test_caller_with_less_time_than_that_is_told_at_once(busy: Busy, connect: Connect) -> None:

@@ -66,7 +66,7 @@ def _as_told(state: tenacity.RetryCallState) -> float:
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
-    _LOG.info("the enclave has no room; asking again in %.1f s", state.upcoming_sleep)
+    _LOG.warning("the enclave has no room; asking again in %.1f s", state.upcoming_sleep)
 
 
 def _still_busy(left: float) -> Overloaded:
