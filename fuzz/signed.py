@@ -23,6 +23,8 @@ from ephemeral.trusted.receipt import (
     issue_receipt,
     verify_receipt,
 )
+from ephemeral.trusted.receipt.parse import read_receipt
+from ephemeral.trusted.receipt.template import fitting
 from ephemeralml.bundle import MAX_BUNDLE_BYTES, Build, Bundle, Messages
 from fuzz.target import Target
 
@@ -77,9 +79,13 @@ def _cose_seeds() -> Mapping[str, bytes]:
 
 
 def _receipt(raw: bytes) -> None:
-    """As received, and as the payload of a receipt that the right key signed: the checks behind the signature."""
+    """As received, and as the payload of a receipt that the right key signed: the checks behind the signature.
+
+    What fits the template is the same receipt to the general reader.
+    """
     expected = ReceiptExpectations(accept_evaluation=True)
     for receipt in (_signed(_RECEIPT_HEADER, raw), raw):
+        assert (short := fitting(receipt)) is None or short == read_receipt(receipt)
         try:
             verify_receipt(receipt, KEY.verifying_key, expected, now=AT)
         except ReceiptError as error:

@@ -1,4 +1,4 @@
-"""The claims of one receipt as values."""
+"""The claims of one receipt as values, verified or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -65,6 +65,15 @@ class ReceiptClaims:
     def by_label(self) -> dict[object, object]:
         """Return the claims that are present, as the payload carries them."""
         return by_label(self.by_name())
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedReceipt:
+    """A receipt of the right form that nobody vouches for yet; claims by name."""
+
+    payload: bytes
+    signature: bytes
+    values: Mapping[str, object]
 
 
 # Looked up once, not for every receipt.

@@ -4,6 +4,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hmac import compare_digest
+from operator import attrgetter
 from typing import Final
 
 from ephemeral.protocol import CLOCK_SKEW
@@ -23,6 +24,8 @@ _EQUAL: Final = (
     ("sequence_number", "SEQUENCE_MISMATCH", "Stands at this request's place in the session"),
     ("security_mode", "SECURITY_MODE_MISMATCH", "States the expected security mode"),
 )
+_COMPARED: Final = attrgetter(*[name for name, _, _ in _EQUAL])
+_SKEW_SECONDS: Final = int(CLOCK_SKEW.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,9 @@ class ReceiptExpectations:
 def judge(claims: ReceiptClaims, expected: ReceiptExpectations, now: datetime) -> Iterator[Verdict]:
     """Yield every check that applies, in a fixed order, with the code of its failure or None."""
     yield from _time(claims, expected, now)
-    for name, code, title in _EQUAL:
-        wanted = getattr(expected, name)
+    for (name, code, title), wanted, stated in zip(_EQUAL, _COMPARED(expected), _COMPARED(claims), strict=True):
         if wanted is not None:
-            yield name, title, code if getattr(claims, name) != wanted else None
+            yield name, title, code if stated != wanted else None
     if not expected.accept_evaluation:
         failed = claims.security_mode == EVALUATION
         yield "security_mode", "Is production evidence", "EVALUATION_MODE_REJECTED" if failed else None
@@ -71,13 +73,9 @@ def judge(claims: ReceiptClaims, expected: ReceiptExpectations, now: datetime) -
 def _time(claims: ReceiptClaims, expected: ReceiptExpectations, now: datetime) -> Iterator[Verdict]:
     # The enclave's clock is the host's word: these checks catch mistakes; nonce, sequence and cti catch replays.
     age = int(now.timestamp()) - claims.iat
-    yield "iat", "Is not from the future", "TIMESTAMP_FUTURE" if -age > _seconds(CLOCK_SKEW) else None
+    yield "iat", "Is not from the future", "TIMESTAMP_FUTURE" if -age > _SKEW_SECONDS else None
     if expected.max_age is not None:
-        yield "iat", "Is recent", "TIMESTAMP_STALE" if age > _seconds(expected.max_age) else None
-
-
-def _seconds(span: timedelta) -> int:
-    return int(span.total_seconds())
+        yield "iat", "Is recent", "TIMESTAMP_STALE" if age > int(expected.max_age.total_seconds()) else None
 
 
 def _nonce_fault(nonce: bytes | None, wanted: bytes) -> str | None:

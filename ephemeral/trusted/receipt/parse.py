@@ -1,13 +1,14 @@
 """Layer 1 of AIR v1: bytes become an unverified receipt of the right form, or every fault of the form is named."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 from ephemeral.protocol import MAX_RECEIPT_BYTES
 from ephemeral.trusted.cbor import CborError, decode
 from ephemeral.trusted.cose import CoseError, Sign1, parse_sign1
+from ephemeral.trusted.receipt.claims import UnverifiedReceipt
 from ephemeral.trusted.receipt.schema import LABEL_OF, PROTECTED, form_faults
+from ephemeral.trusted.receipt.template import fitting
 
 _ALG: Final = 1
 _CONTENT_TYPE: Final = 3
@@ -23,15 +24,6 @@ class FormError(ValueError):
         self.faults = faults
 
 
-@dataclass(frozen=True, slots=True)
-class UnverifiedReceipt:
-    """A receipt of the right form that nobody vouches for yet; claims by name."""
-
-    payload: bytes
-    signature: bytes
-    values: Mapping[str, object]
-
-
 def parse_receipt(raw: bytes) -> UnverifiedReceipt:
     """Parse a receipt without believing it.
 
@@ -40,6 +32,15 @@ def parse_receipt(raw: bytes) -> UnverifiedReceipt:
     """
     if len(raw) > MAX_RECEIPT_BYTES:
         raise FormError("RECEIPT_TOO_LARGE")
+    return fitting(raw) or read_receipt(raw)
+
+
+def read_receipt(raw: bytes) -> UnverifiedReceipt:
+    """Parse a receipt of any shape that the profile allows: parse_receipt() without its short way.
+
+    Raises:
+        FormError: with every layer-1 code that applies.
+    """
     envelope = _envelope(raw)
     faults = [*_header_faults(envelope)]
     if envelope.payload is None:

@@ -30,6 +30,7 @@ MODEL_HASH_SCHEMES: Final = frozenset({"sha256-single", "sha256-concat", "sha256
 REQUIRED_PCRS: Final = ("pcr0", "pcr1", "pcr2")
 OPTIONAL_PCRS: Final = ("pcr3", "pcr4", "pcr8")
 _CTI_BYTES: Final = 16
+_NO_HASH: Final = bytes(SHA256_BYTES)
 _MAX_QUOTED: Final = 32
 _ABSENT: Final = object()
 
@@ -115,30 +116,29 @@ def _measurement_form_faults(measurements: Mapping[object, object]) -> Iterator[
             yield f"WRONG_TYPE:{name}"
 
 
-def value_faults(values: Mapping[str, object]) -> Iterator[str]:
+def value_faults(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the layer-3 code of every claim whose value the profile refuses.
 
     `values` are by name and have no form fault.
     """
-    if _size(values["cti"]) != _CTI_BYTES:
+    if len(values["cti"]) != _CTI_BYTES:
         yield "BAD_CTI_LENGTH"
-    yield from (f"BAD_HASH_LENGTH:{name}" for name in _HASHES if _size(values[name]) != SHA256_BYTES)
-    if values["model_hash"] == bytes(SHA256_BYTES):
+    for name in _HASHES:
+        if len(values[name]) != SHA256_BYTES:
+            yield f"BAD_HASH_LENGTH:{name}"
+    if values["model_hash"] == _NO_HASH:
         yield "ZERO_MODEL_HASH"
     measurements = values["enclave_measurements"]
-    assert isinstance(measurements, dict)
-    if any(_size(value) != PCR_BYTES for name, value in measurements.items() if name != MEASUREMENT_TYPE):
-        yield "BAD_MEASUREMENT_LENGTH"
+    for name, value in measurements.items():
+        if len(value) != PCR_BYTES and name != MEASUREMENT_TYPE:
+            yield "BAD_MEASUREMENT_LENGTH"
+            break
     if (kind := measurements[MEASUREMENT_TYPE]) not in (NITRO, TDX):
         yield f"UNKNOWN_MTYPE:{quoted(kind)}"
     if (scheme := values.get("model_hash_scheme")) is not None and scheme not in MODEL_HASH_SCHEMES:
         yield f"UNKNOWN_MODEL_HASH_SCHEME:{quoted(scheme)}"
     if (mode := values["security_mode"]) not in (PRODUCTION, EVALUATION):
         yield f"UNKNOWN_SECURITY_MODE:{quoted(mode)}"
-
-
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, bytes) else -1
 
 
 def quoted(value: object) -> str:

@@ -9,9 +9,9 @@ from ephemeral.errors import ReceiptError
 from ephemeral.protocol import ED25519_SIGNATURE_BYTES
 from ephemeral.trusted.cose import sig_structure
 from ephemeral.trusted.ed25519 import SignatureRejected, VerifyingKey
-from ephemeral.trusted.receipt.claims import ReceiptClaims, claims_from
+from ephemeral.trusted.receipt.claims import ReceiptClaims, UnverifiedReceipt, claims_from
 from ephemeral.trusted.receipt.expectations import ReceiptExpectations, judge
-from ephemeral.trusted.receipt.parse import FormError, UnverifiedReceipt, parse_receipt
+from ephemeral.trusted.receipt.parse import FormError, parse_receipt
 from ephemeral.trusted.receipt.schema import PROTECTED, value_faults
 from ephemeral.verification import VerificationStep
 
