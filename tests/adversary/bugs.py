@@ -36,7 +36,7 @@ def _without(**fixed: Any) -> Callable[[Lane, Position], bytes]:
     """Return associated data in which some fields are always the same."""
 
     def binding(self: Lane, at: Position) -> bytes:
-        return _position(self, Position(**{name: fixed.get(name, getattr(at, name)) for name in at.__slots__}))
+        return _position(self, Position(**{name: fixed.get(name, getattr(at, name)) for name in at._fields}))
 
     return binding
 

@@ -143,7 +143,7 @@ def choose_model(session: ClientSession, trust: TrustPolicy, wanted: str | None)
 
 def attested_measurements(pcrs: Mapping[int, bytes]) -> EnclaveMeasurements:
     """Return the registers a receipt must name, out of a verified document's; those nobody extended are absent."""
-    extended = {index: pcrs[index] for index in (3, 4, 8) if any(pcrs.get(index, b""))}
+    extended = {index: pcrs[index] for index in (3, 4, 8) if pcrs.get(index, b"").strip(b"\0")}
     return EnclaveMeasurements(
         pcrs[0], pcrs[1], pcrs[2], pcr3=extended.get(3), pcr4=extended.get(4), pcr8=extended.get(8)
     )

@@ -1,8 +1,7 @@
 """One direction of one session: its keys, its nonces, and the associated data that binds each frame to its place."""
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -22,13 +21,11 @@ from ephemeral.trusted.channel.padding import pad, unpad
 from ephemeral.trusted.hkdf import expand
 from ephemeral.wire import SealedFrame
 
-_COUNTER: Final = struct.Struct(">QI")
 _BINDING: Final = struct.Struct(">BBQIB")
 REFUSED: Final = "the frame was refused"  # one text for every cause: an oracle needs a difference
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """What a frame is: the part of its associated data that is not the session or the direction."""
 
     method: Method
@@ -40,13 +37,14 @@ class Position:
 class Lane:
     """One direction of one session: seals or opens frames at given positions."""
 
-    __slots__ = ("_aead", "_direction", "_iv", "session_id")
+    __slots__ = ("_aead", "_direction", "_iv", "_label", "session_id")
 
     def __init__(self, secret: bytes, session_id: bytes, direction: Direction) -> None:
         """Derive the direction's key and IV from its 32-byte exported secret."""
         self._aead = ChaCha20Poly1305(expand(secret, LABEL_KEY, 32))
         self._iv = int.from_bytes(expand(secret, LABEL_IV, 12), "big")
         self._direction = direction
+        self._label = LABEL_FRAME + session_id
         self.session_id = session_id
 
     def seal(self, message: bytes, at: Position) -> SealedFrame:
@@ -75,12 +73,10 @@ class Lane:
         return unpad(padded)
 
     def _nonce(self, at: Position) -> bytes:
-        counter = int.from_bytes(_COUNTER.pack(at.sequence, at.chunk), "big")
-        return (self._iv ^ counter).to_bytes(12, "big")
+        return (self._iv ^ (at.sequence << 32 | at.chunk)).to_bytes(12, "big")
 
     def _binding(self, at: Position) -> bytes:
-        position = _BINDING.pack(self._direction, at.method, at.sequence, at.chunk, at.final)
-        return LABEL_FRAME + self.session_id + position
+        return self._label + _BINDING.pack(self._direction, at.method, at.sequence, at.chunk, at.final)
 
     def __repr__(self) -> str:
         return f"Lane({self.session_id.hex()}, {self._direction.name}, <redacted>)"

@@ -29,8 +29,7 @@ def unpad(padded: bytes) -> bytes:
     Raises:
         FrameRejected: the length lies or the padding is not what pad() writes.
     """
-    size = int.from_bytes(padded[: _LENGTH.size], "big")
-    message = padded[_LENGTH.size : _LENGTH.size + size]
-    if pad(message) != padded:
+    end = _LENGTH.size + int.from_bytes(padded[: _LENGTH.size], "big")
+    if len(padded) != padded_size(end) or padded[end:] != bytes(len(padded) - end):
         raise FrameRejected("the frame was refused")
-    return message
+    return padded[_LENGTH.size : end]
