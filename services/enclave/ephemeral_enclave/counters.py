@@ -3,8 +3,6 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from ephemeral.errors import FrameRejected, Overloaded, SessionUnknown
@@ -17,35 +15,48 @@ TOKENS_STEP: Final = 4096
 _MICROSECONDS: Final = 1_000_000
 
 
+# The first that fits.
+_OUTCOMES: Final = (
+    (Overloaded, RequestOutcome.REQUEST_OUTCOME_OVERLOADED),
+    (SessionUnknown, RequestOutcome.REQUEST_OUTCOME_SESSION_UNKNOWN),
+    (FrameRejected, RequestOutcome.REQUEST_OUTCOME_FRAME_REJECTED),
+    (asyncio.CancelledError, RequestOutcome.REQUEST_OUTCOME_ABANDONED),
+    (Exception, RequestOutcome.REQUEST_OUTCOME_FAILED),
+)
+
+
+class _Request:
+    """Entered for each request; counts those that leave it with an exception."""
+
+    __slots__ = ("_outcomes",)
+
+    def __init__(self, outcomes: Counter[RequestOutcome.ValueType]) -> None:
+        self._outcomes = outcomes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for error, outcome in _OUTCOMES:
+                if issubclass(kind, error):
+                    self._outcomes[outcome] += 1
+                    return
+
+
 class Counters:
     """Counts since boot; a few additions for each request, and no name of a caller, a session or a model."""
 
     def __init__(self) -> None:
         self._boot_id = secrets.token_bytes(16)
         self._outcomes: Counter[RequestOutcome.ValueType] = Counter()
+        self._request = _Request(self._outcomes)
         self._texts = self._tokens = 0
         self._tokenize_us = self._queue_us = self._compute_us = 0
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
+    def request(self) -> _Request:
         """Count a request that ends in an exception by its kind; others are counted by answered() or uncomputed()."""
-        try:
-            yield
-        except Overloaded:
-            self._outcomes[RequestOutcome.REQUEST_OUTCOME_OVERLOADED] += 1
-            raise
-        except SessionUnknown:
-            self._outcomes[RequestOutcome.REQUEST_OUTCOME_SESSION_UNKNOWN] += 1
-            raise
-        except FrameRejected:
-            self._outcomes[RequestOutcome.REQUEST_OUTCOME_FRAME_REJECTED] += 1
-            raise
-        except asyncio.CancelledError:
-            self._outcomes[RequestOutcome.REQUEST_OUTCOME_ABANDONED] += 1
-            raise
-        except Exception:
-            self._outcomes[RequestOutcome.REQUEST_OUTCOME_FAILED] += 1
-            raise
+        return self._request
 
     def answered(self, result: InferenceResult) -> None:
         """Count a request that was computed."""

@@ -1,13 +1,32 @@
 """One generation of the model set: what a handshake attests, and what every request of its sessions is served with."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from ephemeral.trusted.handshake import Identity
 from ephemeral.trusted.manifest import model_set_digest
 from ephemeral_enclave.model import LoadedModel
+
+
+class _Uses:
+    """Entered for each request; `idle` is set while none runs."""
+
+    __slots__ = ("_running", "idle")
+
+    def __init__(self) -> None:
+        self._running = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def __enter__(self) -> None:
+        self._running += 1
+        self.idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
+        if not self._running:
+            self.idle.set()
 
 
 class Generation:
@@ -30,9 +49,7 @@ class Generation:
         self.refused = MappingProxyType(dict(refused or {}))
         self.over = False
         self._models = dict(models)
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._uses = _Uses()
 
     @property
     def models(self) -> Mapping[str, LoadedModel]:
@@ -44,20 +61,12 @@ class Generation:
         """What sessions attest as their model set."""
         return model_set_digest((s.model_id, s.version, s.manifest_digest) for s in self.identity.models)
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> _Uses:
         """Keep the models for one request."""
-        self._running += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
+        return self._uses
 
     async def release(self) -> None:
         """Take no more requests, wait for those that run, and let go of the models, whoever still holds the rest."""
         self.over = True
-        await self._idle.wait()
+        await self._uses.idle.wait()
         self._models.clear()

@@ -67,8 +67,9 @@ class Inference:
                 if inference.HasField("describe"):
                     self._counters.uncomputed()
                     return self._description(model)
-                _fit(inference, model)
-                computed = await self._compute(session, model, inference.embed.texts)
+                texts = list(inference.embed.texts)  # a message makes each of them anew whenever it is asked
+                _fit(texts, model)
+                computed = await self._compute(session, model, texts)
         except RequestRefused as refusal:
             self._counters.uncomputed()
             return _failure(refusal)
@@ -100,9 +101,9 @@ def _model(inference: InferenceRequest, generation: Generation) -> LoadedModel:
     return model
 
 
-def _fit(inference: InferenceRequest, model: LoadedModel) -> None:
+def _fit(texts: Sequence[str], model: LoadedModel) -> None:
     """Refuse before computing what would not fit into one frame afterwards."""
-    size = len(inference.embed.texts) * model.engine.dimension * _FLOAT_BYTES
+    size = len(texts) * model.engine.dimension * _FLOAT_BYTES
     if size > MAX_FRAME_BYTES - _ANSWER_OVERHEAD:
         most = (MAX_FRAME_BYTES - _ANSWER_OVERHEAD) // (model.engine.dimension * _FLOAT_BYTES)
         raise RequestRefused(f"the answer would not fit into one frame: send at most {most} texts", code="TOO_LARGE")

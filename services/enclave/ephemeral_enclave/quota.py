@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from ephemeral.errors import Overloaded
@@ -17,21 +17,24 @@ class ModelLimits:
 
 
 class Quotas:
-    """Counts what is under way for each model id, of whatever version."""
+    """Counts what is under way for each model id that has limits, of whatever version."""
 
     def __init__(self, limits: Mapping[str, ModelLimits]) -> None:
         self._limits = limits
         self._requests: Counter[str] = Counter()
         self._texts: Counter[str] = Counter()
 
-    @contextmanager
-    def admitted(self, model_id: str, texts: int) -> Iterator[None]:
+    def admitted(self, model_id: str, texts: int) -> AbstractContextManager[None]:
         """Take a place for one request of `texts` texts until the block ends.
 
         Raises:
-            Overloaded: the model has no room for it; nothing was executed.
+            Overloaded: on entering, if the model has no room for it; nothing was executed.
         """
-        limits = self._limits.get(model_id, ModelLimits())
+        limits = self._limits.get(model_id)
+        return nullcontext() if limits is None else self._counted(model_id, texts, limits)
+
+    @contextmanager
+    def _counted(self, model_id: str, texts: int, limits: ModelLimits) -> Iterator[None]:
         full = _exceeds(self._requests[model_id] + 1, limits.queued_requests)
         if full or _exceeds(self._texts[model_id] + texts, limits.queued_texts):
             raise Overloaded("the model is busy; try again", code="QUEUE_FULL")
