@@ -7,5 +7,6 @@
                                      ──▶ infinity   infinity-emb from PyPI, in an environment of its own
                                      ──▶ fastapi    FastAPI and sentence-transformers, as one writes it in an hour
 
-One server runs at a time, all on the same cores and the same weights, in rounds that visit every one of them.
+All four are up in a round, on the same cores and with the same weights; their load windows take turns, seconds apart.
+Whoever is not asked sleeps.
 """

@@ -17,11 +17,15 @@ from benchmarks.serving.usage import cpu_seconds
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One load on one server: what came of it, and the cores that server and generator were using."""
+    """One load on one server: what came of it in the window, and the cores that server and generator were using.
+
+    The cores, and `pace` in answers a second, are those of the whole load, from its first request to its last answer.
+    """
 
     summary: Summary
     server_cores: float
     generator_cores: float
+    pace: float
 
 
 class GeneratorProcess:
@@ -30,6 +34,7 @@ class GeneratorProcess:
     def __init__(self, process: "subprocess.Popen[str]", server: Running) -> None:
         self._process = process
         self._server = server
+        self._connections = 0
 
     def begin(self, load: Load) -> None:
         """Let it send a load."""
@@ -47,13 +52,15 @@ class GeneratorProcess:
 
     def run(self, load: Load) -> Sample:
         """Send a load, and watch the server meanwhile; clients that are new connect before that."""
-        self.begin(replace(load, warm=0.0, seconds=0.0, rate=None))
-        self.end()
+        if load.connections > self._connections:
+            self.begin(replace(load, warm=0.0, seconds=0.0, rate=None))
+            self.end()
+            self._connections = load.connections
         begun, busy = time.monotonic(), cpu_seconds(self._server.pids)
         self.begin(load)
         generated = self.end()
         server_cores = (cpu_seconds(self._server.pids) - busy) / (time.monotonic() - begun)
-        return Sample(generated.summary, server_cores, generated.generator_cores)
+        return Sample(generated.summary, server_cores, generated.generator_cores, generated.pace)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ between loads, so that what is measured is serving and not connecting.
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -18,7 +19,7 @@ import numpy as np
 
 from benchmarks.serving.grpc_clients import SealedClient, UnsealedClient
 from benchmarks.serving.http_client import HttpClient
-from benchmarks.serving.load import Client, Summary, closed_loop, open_loop
+from benchmarks.serving.load import Client, Summary, Vector, closed_loop, open_loop
 from benchmarks.serving.reference import checker
 from benchmarks.serving.texts import texts
 
@@ -41,16 +42,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What came of a load, and the part of one core that the generator took for it."""
+    """What came of a load in its window; of the whole load, the cores that the generator took and answers a second."""
 
     summary: Summary
     generator_cores: float
+    pace: float
 
     @classmethod
     def parse(cls, line: str) -> "Generated":
         """Read what the generator's process wrote."""
         fields = json.loads(line)
-        return cls(Summary(**fields["summary"]), fields["generator_cores"])
+        return cls(Summary(**fields.pop("summary")), **fields)
 
 
 class Generator:
@@ -66,13 +68,19 @@ class Generator:
         while len(self._clients) < load.connections:
             self._clients.append(await self._connect())
         clients, sent = self._clients[: load.connections], texts(load.lengths)
-        check = checker(self._reference[load.lengths])
+        look, answers = checker(self._reference[load.lengths]), itertools.count()
+
+        def check(number: int, answer: Callable[[], Vector]) -> None:
+            next(answers)
+            look(number, answer)
+
         begun, busy = time.monotonic(), time.process_time()
         if load.rate is None:
             result = await closed_loop(clients * load.in_flight, sent, check, warm=load.warm, seconds=load.seconds)
         else:
             result = await open_loop(clients, sent, check, rate=load.rate, warm=load.warm, seconds=load.seconds)
-        return Generated(result, (time.process_time() - busy) / (time.monotonic() - begun))
+        took = time.monotonic() - begun
+        return Generated(result, (time.process_time() - busy) / took, next(answers) / took)
 
 
 def connector(protocol: str, address: str, trust: Path | None) -> Callable[[], Awaitable[Client]]:

@@ -18,23 +18,25 @@ _OK: Final = 200
 _MOST_BYTES: Final = 1 << 20
 _HEAD: Final = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
 
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class HttpError(Exception):
     """An answer that is no embedding."""
 
 
 class HttpClient:
-    """One keep-alive connection; one request at a time."""
+    """One keep-alive connection, made anew when the server has ended it; one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, model: str) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, address: tuple[str, int], streams: _Streams, model: str) -> None:
+        self._address = address
+        self._reader, self._writer = streams
         self._model = model
 
     @classmethod
     async def connect(cls, host: str, port: int, model: str) -> Self:
         """Connect."""
-        return cls(*await asyncio.open_connection(host, port, limit=_MOST_BYTES), model)
+        return cls((host, port), await _open(host, port), model)
 
     async def embed(self, text: str) -> Callable[[], Vector]:
         """Post one text; see Client.embed.
@@ -43,6 +45,9 @@ class HttpClient:
             Refused: 429 or 503.
             HttpError: any other status, or no Content-Length.
         """
+        if self._reader.at_eof():  # uvicorn ends a connection that idles for five seconds
+            await self.close()
+            self._reader, self._writer = await _open(*self._address)
         body = json.dumps({"model": self._model, "input": text}).encode()
         self._writer.write(_HEAD + str(len(body)).encode() + b"\r\n\r\n" + body)
         status, answer = await self._answer()
@@ -63,3 +68,7 @@ class HttpClient:
         """End the connection."""
         self._writer.close()
         await self._writer.wait_closed()
+
+
+async def _open(host: str, port: int) -> _Streams:
+    return await asyncio.open_connection(host, port, limit=_MOST_BYTES)

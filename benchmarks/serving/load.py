@@ -71,14 +71,22 @@ class Outcome:
     fault: str
     retry_after: float = 0.0
 
+    def part(self, start: float, end: float) -> float:
+        """Return the part of its time that lies between two moments, 0 to 1."""
+        return max(0.0, min(self.ended, end) - max(self.begun, start)) / (self.ended - self.begun)
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What happened in the window: answers, tokens of answered texts, latencies of answers in milliseconds."""
+    """What happened in the window: answers, tokens of answered texts, latencies of answers in milliseconds.
+
+    An answer under way when the window opened or closed counts by the part of its time within: answers come a batch at
+    a time, and a batch more or less is a tenth of what a short window holds.
+    """
 
     seconds: float
-    answered: int
-    tokens: int
+    answered: float
+    tokens: float
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -106,14 +114,15 @@ class Summary:
 
 
 def summary(outcomes: Sequence[Outcome], start: float, seconds: float) -> Summary:
-    """Sum up what ended within the window."""
-    within = [outcome for outcome in outcomes if start <= outcome.ended < start + seconds]
-    answered = [outcome for outcome in within if not outcome.fault]
-    latencies = sorted(1000 * (outcome.ended - outcome.begun) for outcome in answered)
+    """Sum up the window: answers by their parts, latencies and faults of what ended within."""
+    end = start + seconds
+    parts = [(outcome.part(start, end), outcome.tokens) for outcome in outcomes if not outcome.fault]
+    within = [outcome for outcome in outcomes if start <= outcome.ended < end]
+    latencies = sorted(1000 * (outcome.ended - outcome.begun) for outcome in within if not outcome.fault)
     return Summary(
         seconds,
-        len(answered),
-        sum(outcome.tokens for outcome in answered),
+        math.fsum(part for part, _ in parts),
+        math.fsum(part * tokens for part, tokens in parts),
         percentile(latencies, 50),
         percentile(latencies, 95),
         percentile(latencies, 99),

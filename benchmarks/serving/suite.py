@@ -14,7 +14,7 @@ from benchmarks.serving.in_process import InProcess
 from benchmarks.serving.progress import Progress
 from benchmarks.serving.servers import SERVERS
 from benchmarks.serving.targets import Serving
-from benchmarks.serving.visit import POINTS, Visit, visit
+from benchmarks.serving.visit import POINTS, Visit, visit_all
 
 _IN_PROCESS_ROUNDS: Final = 20
 
@@ -28,7 +28,7 @@ class ServingFigures:
     @property
     def how(self) -> str:
         """How often it was measured."""
-        return f"medians of {self.serving.rounds} round{'s' if self.serving.rounds > 1 else ''}"
+        return f"medians over all turns of {self.serving.rounds} round{'s' if self.serving.rounds > 1 else ''}"
 
     def markdown(self) -> str:
         """Return the tables."""
@@ -68,13 +68,12 @@ def run(rounds: int) -> ServingFigures:
 
 
 def _visits(rounds: int, reference: Path, progress: Progress) -> dict[str, list[Visit]]:
-    """Visit every server once a round, in an order that turns: none is always the first."""
+    """Visit every server once a round."""
     visits: dict[str, list[Visit]] = {name: [] for name in SERVERS}
     for number in range(rounds):
-        first = number % len(SERVERS)
-        for name in (*list(SERVERS)[first:], *list(SERVERS)[:first]):
-            progress.doing = f"round {number + 1} of {rounds}, {name}"
-            visits[name].append(visit(SERVERS[name], reference, progress, under_stress=name == "sealed"))
+        progress.doing = f"round {number + 1} of {rounds}"
+        for name, visit in visit_all(SERVERS, reference, progress, under_stress="sealed").items():
+            visits[name].append(visit)
     return visits
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from benchmarks.serving.environments import release
 from benchmarks.serving.generating import Sample
 from benchmarks.serving.load import Summary
-from benchmarks.serving.targets import MEBI, Serving, Target, targets
+from benchmarks.serving.targets import MEBI, Serving, Target, middle, targets
 from benchmarks.serving.visit import LONG, MIX, OVERLOAD, POINTS, SHORT, Point, Visit
 
 NAMES: Final[Mapping[str, str]] = {
@@ -76,7 +76,7 @@ def _loads(serving: Serving, point: Point) -> str:
 
 def _load(name: str, visits: Sequence[Visit], point: Point) -> str:
     speed, tokens, p50, p95, p99, server, generator = (_of(visits, point, value) for value in _COLUMNS)
-    failed = sum(visit.samples[point].summary.failures for visit in visits)
+    failed = sum(sample.summary.failures for visit in visits for sample in visit.samples[point])
     return (
         f"| {NAMES[name]} | {speed:,.1f} | {tokens:,.0f} | {p50:,.1f} ms | {p95:,.1f} ms | {p99:,.1f} ms | {failed} "
         f"| {server:.2f} cores | {generator:.2f} cores |"
@@ -94,11 +94,11 @@ def _costs(serving: Serving) -> str:
 
 
 def _server_ms(sample: Sample) -> float:
-    return 1000 * sample.server_cores / sample.summary.per_second if sample.summary.answered else math.nan
+    return 1000 * sample.server_cores / sample.pace if sample.pace else math.nan
 
 
 def _generator_ms(sample: Sample) -> float:
-    return 1000 * sample.generator_cores / sample.summary.per_second if sample.summary.answered else math.nan
+    return 1000 * sample.generator_cores / sample.pace if sample.pace else math.nan
 
 
 def _stress(visits: Sequence[Visit]) -> str:
@@ -106,7 +106,7 @@ def _stress(visits: Sequence[Visit]) -> str:
         "| load | asked for/s | answered/s | refused/s | of these unsent | failed | p50 | p99 |\n"
         "|---|--:|--:|--:|--:|--:|--:|--:|"
     )
-    peak = median(visit.samples[MIX].summary.per_second for visit in visits)
+    peak = median(visit.samples[MIX][-1].summary.per_second for visit in visits)
     rows: Sequence[tuple[str, Callable[[Visit], Sample | None]]] = (
         (f"{MIX}, {OVERLOAD:g} times the load above ({OVERLOAD * peak:,.0f}/s)", lambda visit: visit.overload),
         ("the same, of strangers who do not listen when they are told to wait", lambda visit: visit.strangers),
@@ -147,12 +147,12 @@ def _in_process(serving: Serving) -> str:
 
 def _visit(visit: Visit) -> dict[str, object]:
     return asdict(replace(visit, samples={})) | {
-        "samples": {str(point): asdict(sample) for point, sample in visit.samples.items()}
+        "samples": {str(point): [asdict(sample) for sample in turns] for point, turns in visit.samples.items()}
     }
 
 
 def _of(visits: Sequence[Visit], point: Point, value: Callable[[Sample], float]) -> float:
-    return median(value(visit.samples[point]) for visit in visits)
+    return middle(value(sample) for visit in visits for sample in visit.samples[point])
 
 
 def _tokens(sample: Sample) -> float:

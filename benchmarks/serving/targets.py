@@ -1,13 +1,14 @@
-"""What is asked of the serving path, and whether it is met: each figure the median over rounds of one round's."""
+"""What is asked of the serving path, and whether it is met: each figure a median over all turns of all rounds."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from benchmarks.serving.generating import Sample
 from benchmarks.serving.in_process import InProcess
+from benchmarks.serving.load import Summary
 from benchmarks.serving.visit import ALONE, LONG, MIX, SHORT, Point, Visit
 
 MEBI: Final = 1 << 20
@@ -67,21 +68,33 @@ def targets(serving: Serving) -> list[Target]:
     ]
 
 
+def middle(values: Iterable[float]) -> float:
+    """Return the median; NaN if one of the values is: it has no place in their order."""
+    known = list(values)
+    return math.nan if any(map(math.isnan, known)) else median(known)
+
+
 def _speed(serving: Serving, point: Point, peer: str) -> float:
     """Answers a second of the sealed path by those of another server."""
-    return _paired(serving, peer, lambda own, other: _ratio(_per_second(own, point), _per_second(other, point)))
+    return _paired(serving, point, peer, lambda own, other: _ratio(own.per_second, other.per_second))
 
 
 def _added_ms(serving: Serving) -> float:
-    return _paired(serving, "unsealed", lambda a, b: a.samples[ALONE].summary.p50_ms - b.samples[ALONE].summary.p50_ms)
+    return _paired(serving, ALONE, "unsealed", lambda own, other: own.p50_ms - other.p50_ms)
 
 
-def _paired(serving: Serving, peer: str, compare: Callable[[Visit, Visit], float]) -> float:
-    return median(compare(*pair) for pair in zip(serving.visits["sealed"], serving.visits[peer], strict=True))
+def _paired(serving: Serving, point: Point, peer: str, compare: Callable[[Summary, Summary], float]) -> float:
+    """Compare within each turn, whose windows are seconds apart."""
+    own, other = (_turns(serving.visits[name], point) for name in ("sealed", peer))
+    return middle(compare(*pair) for pair in zip(own, other, strict=True))
+
+
+def _turns(visits: Sequence[Visit], point: Point) -> list[Summary]:
+    return [sample.summary for visit in visits for sample in visit.samples[point]]
 
 
 def _median(visits: Sequence[Visit], of: Callable[[Visit], float]) -> float:
-    return median(map(of, visits))
+    return middle(map(of, visits))
 
 
 def _unfairness(visit: Visit) -> float:
@@ -89,16 +102,12 @@ def _unfairness(visit: Visit) -> float:
 
 
 def _goodput(visit: Visit) -> float:
-    return _ratio(_stressed(visit.overload).summary.per_second, _per_second(visit, MIX))
+    return _ratio(_stressed(visit.overload).summary.per_second, visit.samples[MIX][-1].summary.per_second)
 
 
 def _ratio(figure: float, by: float) -> float:
     """Divide; by nothing, which is a server that did not answer, the ratio is unknown."""
     return figure / by if by else math.nan
-
-
-def _per_second(visit: Visit, point: Point) -> float:
-    return visit.samples[point].summary.per_second
 
 
 def _stressed(sample: Sample | None) -> Sample:

@@ -1,6 +1,7 @@
-"""One server in one round: every load it is given, and what its processes used."""
+"""A round: every server is up, their load windows take turns, and each server has its visit of what came of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,27 +14,32 @@ from benchmarks.serving.texts import MIXED
 from benchmarks.serving.usage import peak_bytes
 
 WARM: Final = 0.5
-SECONDS: Final = 4.0
-LONG_SECONDS: Final = 8.0  # answers of a batch come together, and a window should hold several batches
+_TURN_WARM: Final = 0.25  # from when every client has had an answer
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Clients in a closed loop, how long their texts are, and how long the load lasts."""
+    """Clients in a closed loop, how long their texts are, and how long they are counted in a round, in turns."""
 
     lengths: str
     clients: int
-    seconds: float = SECONDS
+    seconds: float
+    turns: int
+
+    @property
+    def window(self) -> float:
+        """Seconds of one turn."""
+        return self.seconds / self.turns
 
     def __str__(self) -> str:
         texts = "mixed lengths" if self.lengths == MIXED else f"{self.lengths} tokens"
         return f"{texts}, {self.clients} client{'s' if self.clients > 1 else ''}"
 
 
-ALONE: Final = Point("16", 1)
-SHORT: Final = Point("16", 64)
-LONG: Final = Point("128", 64, LONG_SECONDS)
-MIX: Final = Point(MIXED, 64, LONG_SECONDS)
+ALONE: Final = Point("16", 1, 3.0, turns=2)
+SHORT: Final = Point("16", 64, 6.0, turns=4)
+LONG: Final = Point("128", 64, 6.0, turns=2)
+MIX: Final = Point(MIXED, 64, 8.0, turns=2)
 POINTS: Final = (ALONE, SHORT, LONG, MIX)
 
 OVERLOAD: Final = 5.0
@@ -46,9 +52,9 @@ _FLOOD: Final = Load("128", 1, 0.0, _POLITE_WARM + _POLITE_SECONDS, in_flight=32
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one server did in one round; the last five only where they were asked for."""
+    """What one server did in one round: a sample for each turn; the last five only where they were asked for."""
 
-    samples: Mapping[Point, Sample]
+    samples: Mapping[Point, Sequence[Sample]]
     peak_bytes: int
     model_peak_bytes: int
     overload: Sample | None = None
@@ -58,24 +64,51 @@ class Visit:
     strangers: Sample | None = None
 
 
-def visit(start: Start, reference: Path, progress: Progress, *, under_stress: bool) -> Visit:
-    """Start a server, send every load, and stop it."""
-    with start() as server:
-        progress.say("listens")
-        with generator(server, reference) as clients:
-            samples = {point: _sample(clients, point, progress) for point in POINTS}
-            overload = _overload(clients, samples[MIX], progress) if under_stress else None
-            patient = _patient(clients, progress) if under_stress else None
-        strangers = _strangers(server, reference, samples[MIX], progress) if under_stress else None
-        idle, flooded = _fairness(server, reference, progress) if under_stress else (None, None)
-        peaks = peak_bytes(server.pids), peak_bytes(server.model_pids)
-        return Visit(samples, *peaks, overload, patient, idle, flooded, strangers)
+def visit_all(
+    starts: Mapping[str, Start], reference: Path, progress: Progress, *, under_stress: str
+) -> dict[str, Visit]:
+    """Start the servers, let their loads take turns, put one of them under stress beside idle ones, and stop them."""
+    with ExitStack() as running:
+        servers = {name: running.enter_context(start()) for name, start in starts.items()}
+        progress.say(f"{', '.join(servers)} listen")
+        with ExitStack() as connected:
+            clients = {name: connected.enter_context(generator(server, reference)) for name, server in servers.items()}
+            samples = _in_turns(clients, progress)
+            peak = samples[under_stress][MIX][-1]
+            overload = _overload(clients[under_stress], peak, progress)
+            patient = _patient(clients[under_stress], progress)
+        strangers = _strangers(servers[under_stress], reference, peak, progress)
+        idle, flooded = _fairness(servers[under_stress], reference, progress)
+        visits = {name: _visit(server, samples[name]) for name, server in servers.items()}
+    stressed = replace(
+        visits[under_stress], overload=overload, patient=patient, idle=idle, flooded=flooded, strangers=strangers
+    )
+    return visits | {under_stress: stressed}
 
 
-def _sample(clients: GeneratorProcess, point: Point, progress: Progress) -> Sample:
-    sample = clients.run(Load(point.lengths, point.clients, WARM, point.seconds))
-    progress.say(f"{point}: {sample.summary.per_second:,.0f}/s")
-    return sample
+def _visit(server: Running, samples: Mapping[Point, Sequence[Sample]]) -> Visit:
+    return Visit(samples, peak_bytes(server.pids), peak_bytes(server.model_pids))
+
+
+def order(names: Sequence[str], turn: int) -> list[str]:
+    """Return whose window comes when: every second turn the last one backwards, and then another begins.
+
+    Over such a pair of turns all have the same mean place, so that a machine that gets slower slows them alike.
+    """
+    first = turn // 2 % len(names)
+    turned = [*names[first:], *names[:first]]
+    return turned[::-1] if turn % 2 else turned
+
+
+def _in_turns(clients: Mapping[str, GeneratorProcess], progress: Progress) -> dict[str, dict[Point, list[Sample]]]:
+    samples: dict[str, dict[Point, list[Sample]]] = {name: {point: [] for point in POINTS} for name in clients}
+    for turn, point in enumerate(each for each in POINTS for _ in range(each.turns)):
+        load = Load(point.lengths, point.clients, _TURN_WARM, point.window)
+        for name in order(list(clients), turn):
+            samples[name][point].append(clients[name].run(load))
+        speeds = (f"{name} {samples[name][point][-1].summary.per_second:,.0f}/s" for name in clients)
+        progress.say(f"{point}: {', '.join(speeds)}")
+    return samples
 
 
 def _overload(clients: GeneratorProcess, peak: Sample, progress: Progress) -> Sample:

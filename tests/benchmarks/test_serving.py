@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,10 +33,10 @@ from benchmarks.serving.load import (
     summary,
 )
 from benchmarks.serving.reference import EVERY, TOLERANCE, checker
-from benchmarks.serving.servers import Running
-from benchmarks.serving.targets import Serving, targets
+from benchmarks.serving.servers import SERVERS, Running
+from benchmarks.serving.targets import Serving, middle, targets
 from benchmarks.serving.texts import MIXED, Text, model_folder, texts
-from benchmarks.serving.visit import POINTS, Point, Visit
+from benchmarks.serving.visit import MIX, POINTS, Point, Visit, order
 
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
@@ -110,7 +110,7 @@ def test_a_percentile_is_a_latency_that_happened() -> None:
     assert math.isnan(percentile([], 50))
 
 
-def test_only_what_ends_within_the_window_counts_and_only_answers_have_latencies() -> None:
+def test_only_what_ends_within_the_window_has_failed_or_has_a_latency() -> None:
     outcomes = [
         Outcome(8.0, 9.9, 100, ""),
         Outcome(9.0, 10.5, 16, ""),
@@ -119,8 +119,22 @@ def test_only_what_ends_within_the_window_counts_and_only_answers_have_latencies
         Outcome(11.0, 12.0, 100, ""),
     ]
     found = summary(outcomes, 10.0, 2.0)
-    assert (found.answered, found.tokens, found.p50_ms, found.p99_ms) == (1, 16, 1500, 1500)
-    assert (found.per_second, found.refused, found.failures) == (0.5, 1, 1)
+    assert (found.p50_ms, found.p99_ms) == (1500, 1500)
+    assert (found.refused, found.failures) == (1, 1)
+
+
+def test_an_answer_counts_by_the_part_of_its_time_within_the_window() -> None:
+    begun_before, ended_after = Outcome(8.0, 12.0, 100, ""), Outcome(12.0, 20.0, 16, "")
+    around, without = Outcome(9.0, 19.0, 10, ""), Outcome(8.0, 10.0, 100, "")
+    found = summary([begun_before, ended_after, around, without], 10.0, 4.0)
+    assert (found.answered, found.tokens) == (pytest.approx(0.5 + 0.25 + 0.4), pytest.approx(50 + 4 + 4))
+    assert found.per_second == pytest.approx(1.15 / 4)
+
+
+@pytest.mark.parametrize("start", [100.0, 100.3, 100.9])
+def test_what_a_server_answers_does_not_depend_on_where_the_window_cuts_its_batches(start: float) -> None:
+    outcomes = [Outcome(at, at + 1.0, 16, "") for at in range(95, 110) for _ in range(32)]
+    assert summary(outcomes, start, 2.5).per_second == pytest.approx(32)
 
 
 async def test_a_closed_loop_keeps_one_request_of_each_client_in_flight() -> None:
@@ -196,6 +210,32 @@ async def test_the_http_client_reuses_its_connection_and_tells_busy_from_broken(
     await client.close()
 
 
+async def test_the_http_client_connects_again_when_the_server_ended_a_connection_that_idled() -> None:
+    ended = asyncio.Event()
+    connections = 0
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        *_, length = (await reader.readuntil(b"\r\n\r\n")).split()
+        await reader.readexactly(int(length))
+        body = json.dumps({"data": [{"embedding": VECTOR.tolist()}]}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as server:
+        client = await HttpClient.connect(*server.sockets[0].getsockname(), "m")
+        for _ in range(2):
+            assert np.array_equal((await client.embed("text"))(), VECTOR)
+            await asyncio.wait_for(ended.wait(), 10)
+            assert await asyncio.wait_for(client._reader.read(), 10) == b""
+            ended.clear()
+        await client.close()
+    assert connections == 2
+
+
 def test_the_generators_process_sends_a_load_to_a_server(port: int, tmp_path: Path) -> None:
     reference = tmp_path / "reference.npz"
     np.savez(reference, **{"16": np.stack([VECTOR] * 32)})
@@ -205,6 +245,7 @@ def test_the_generators_process_sends_a_load_to_a_server(port: int, tmp_path: Pa
             sample = clients.run(load)
             assert sample.summary.faults == {}
             assert sample.generator_cores > 0
+            assert sample.pace > 0
         assert sample.summary.answered <= 5
 
 
@@ -235,11 +276,11 @@ def test_every_package_of_an_environment_is_pinned(name: str) -> None:
 
 
 def _sample(per_second: float, p50_ms: float = 10.0, p99_ms: float = 20.0) -> Sample:
-    return Sample(Summary(1.0, round(per_second), 100, p50_ms, p50_ms, p99_ms, {"refused": 3}), 1.0, 0.1)
+    return Sample(Summary(1.0, per_second, 100, p50_ms, p50_ms, p99_ms, {"refused": 3}), 1.0, 0.1, per_second)
 
 
 def _visit(per_second: float, p50_ms: float = 10.0) -> Visit:
-    samples = {point: _sample(per_second, p50_ms) for point in POINTS}
+    samples = {point: [_sample(per_second, p50_ms) for _ in range(point.turns)] for point in POINTS}
     return Visit(
         samples,
         700 << 20,
@@ -272,7 +313,7 @@ def test_figures_on_the_good_side_of_every_bound_meet_every_target() -> None:
 
 def test_figures_on_the_bad_side_meet_no_target_and_the_report_says_so() -> None:
     slow = Visit(
-        {point: _sample(30, 12.0) for point in POINTS},
+        {point: [_sample(30, 12.0)] * point.turns for point in POINTS},
         700 << 20,
         601 << 20,
         _sample(20),
@@ -292,6 +333,41 @@ def test_a_figure_is_the_median_of_the_rounds() -> None:
     assert by_infinity.figure == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("drifts", [(1.0, 1.0, 1.0), (1.0, 2.0, 4.0), (4.0, 0.5, 1.0)])
+def test_neither_drift_between_turns_nor_one_disturbed_turn_moves_a_ratio(drifts: Sequence[float]) -> None:
+    speeds = {"sealed": 90.0, "unsealed": 100.0, "infinity": 40.0, "fastapi": 20.0}
+    turns = {name: [_sample(speed * drift) for drift in drifts] for name, speed in speeds.items()}
+    turns["sealed"][-1] = _sample(1.0)
+    visits = {name: [replace(_visit(90), samples=dict.fromkeys(POINTS, turns[name]))] for name in speeds}
+    found = [target.figure for target in targets(Serving(visits, InProcess(200.0, 160.0, 0.8)))]
+    assert found[:5] == pytest.approx([2.25, 2.25, 2.25, 4.5, 90.0])
+
+
+def test_the_goodput_is_held_against_the_turn_just_before_it() -> None:
+    steady = _visit(90)
+    doubled = replace(steady, samples={**steady.samples, MIX: [_sample(45), _sample(90)]}, overload=_sample(81))
+    goodput = next(target for target in targets(_serving(doubled)) if "goodput" in target.name)
+    assert goodput.figure == pytest.approx(90)
+
+
+@pytest.mark.parametrize("turn", range(0, 10, 2))
+def test_over_two_turns_every_server_has_the_same_mean_place_and_another_begins_then(turn: int) -> None:
+    names = ["a", "b", "c", "d"]
+    there, back = order(names, turn), order(names, turn + 1)
+    assert sorted(there) == names
+    assert {there.index(name) + back.index(name) for name in names} == {3}
+    assert order(names, turn + 2)[0] != there[0]
+
+
+def test_the_last_turn_before_the_stress_ends_with_the_server_that_is_put_under_it() -> None:
+    assert order(list(SERVERS), sum(point.turns for point in POINTS) - 1)[-1] == "sealed"
+
+
+def test_a_turn_without_a_figure_leaves_the_median_unknown() -> None:
+    assert math.isnan(middle([math.nan, 1.0, 2.0]))
+    assert middle([2.0, 1.0, 4.0]) == 2.0
+
+
 def test_a_peer_that_answered_nothing_is_not_beaten() -> None:
     serving = _serving(_visit(90))
     silent = Serving({**serving.visits, "fastapi": [_visit(0)]}, serving.in_process)
@@ -305,7 +381,7 @@ def test_a_latency_that_could_not_be_measured_is_no_met_target() -> None:
 
 def test_every_server_and_every_failure_stands_in_the_tables() -> None:
     failing = _visit(90)
-    failing.samples[POINTS[1]].summary.faults["HttpError: HTTP 500"] = 7
+    failing.samples[POINTS[1]][0].summary.faults["HttpError: HTTP 500"] = 7
     serving = _serving(failing)
     report = tables.markdown(serving)
     assert all(report.count(f"| {name} |") == len(POINTS) + 2 for name in tables.NAMES.values())
@@ -315,4 +391,7 @@ def test_every_server_and_every_failure_stands_in_the_tables() -> None:
 
 
 def test_points_read_as_a_sentence() -> None:
-    assert [str(Point("16", 1)), str(Point(MIXED, 64))] == ["16 tokens, 1 client", "mixed lengths, 64 clients"]
+    assert [str(Point("16", 1, 3.0, 2)), str(Point(MIXED, 64, 8.0, 2))] == [
+        "16 tokens, 1 client",
+        "mixed lengths, 64 clients",
+    ]
