@@ -211,3 +211,10 @@ def test_folder_that_no_enclave_would_load_is_refused_before_any_zone_starts(tmp
     assert done.returncode == 3
     assert "FILE_MISSING" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.slow
+def test_two_models_of_one_session_have_receipts_of_their_own(stack: RunningStack) -> None:
+    with Client.connect(stack.address, trust=TrustPolicy.load(stack.state / "trust.toml")) as client:
+        for model_id in (MODEL_ID, OWN, MODEL_ID):
+            assert client.embed(["text"], model=model_id).receipt.claims.model_id == model_id

@@ -29,7 +29,7 @@ EVALUATION: Final = "evaluation"
 MODEL_HASH_SCHEMES: Final = frozenset({"sha256-single", "sha256-concat", "sha256-manifest"})
 REQUIRED_PCRS: Final = ("pcr0", "pcr1", "pcr2")
 OPTIONAL_PCRS: Final = ("pcr3", "pcr4", "pcr8")
-_CTI_BYTES: Final = 16
+CTI_BYTES: Final = 16
 _NO_HASH: Final = bytes(SHA256_BYTES)
 _MAX_QUOTED: Final = 32
 _ABSENT: Final = object()
@@ -57,7 +57,7 @@ def _uint(value: int) -> bool:
 CLAIMS: Final = (
     Claim(1, "iss", str, _text(256)),
     Claim(6, "iat", int, lambda value: _uint(value) and value != 0),
-    Claim(7, "cti", bytes, lambda value: value != bytes(_CTI_BYTES)),
+    Claim(7, "cti", bytes, lambda value: value != bytes(CTI_BYTES)),
     Claim(10, "eat_nonce", bytes, lambda value: 8 <= len(value) <= 64, required=False),
     Claim(PROFILE_LABEL, "eat_profile", str),
     Claim(-65537, "model_id", str, _text(256)),
@@ -121,7 +121,7 @@ def value_faults(values: Mapping[str, Any]) -> Iterator[str]:
 
     `values` are by name and have no form fault.
     """
-    if len(values["cti"]) != _CTI_BYTES:
+    if len(values["cti"]) != CTI_BYTES:
         yield "BAD_CTI_LENGTH"
     for name in _HASHES:
         if len(values[name]) != SHA256_BYTES:

@@ -16,6 +16,7 @@ from ephemeral.trusted.cose import TAG_SIGN1
 from ephemeral.trusted.receipt.claims import UnverifiedReceipt
 from ephemeral.trusted.receipt.schema import (
     CLAIMS,
+    CTI_BYTES,
     MEASUREMENT_TYPE,
     NITRO,
     OPTIONAL_PCRS,
@@ -62,7 +63,7 @@ def _registers() -> bytes:
 # Values that do not follow from their type alone. A claim's own bounds hold for whatever matches.
 _VALUES: Final[Mapping[str, bytes]] = {
     "iat": rb"(?!\0)" + _group("iat", _UNSIGNED),
-    "cti": rb"(?!\x50\0{16})" + _byte_string("cti", 16),
+    "cti": rb"(?!\x50\0{16})" + _byte_string("cti", CTI_BYTES),
     "eat_profile": re.escape(encode(PROFILE)),
     "enclave_measurements": _registers(),
 }

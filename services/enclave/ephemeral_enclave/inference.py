@@ -80,7 +80,7 @@ class Inference:
         return InferenceResponse(result=result, receipt=receipt).SerializeToString(deterministic=True)
 
     async def _compute(self, session: Session, model: LoadedModel, texts: Sequence[str]) -> Computed:
-        with self._quotas.admitted(model.served.model_id, len(texts)):
+        with self._quotas.admitted(model.verified.manifest.model_id, len(texts)):
             return await self._batcher.submit(model.engine, texts, session.channel.session_id)
 
     def _description(self, model: LoadedModel) -> bytes:

@@ -5,7 +5,7 @@ import resource
 import secrets
 import time
 
-from ephemeral.trusted.receipt import ReceiptClaims, issue_receipt
+from ephemeral.trusted.receipt import CTI_BYTES, Answered, ReceiptClaims, ReceiptDraft
 from ephemeral_enclave.boot import BootedEnclave
 from ephemeral_enclave.model import LoadedModel
 from ephemeral_enclave.sessions import Session
@@ -26,24 +26,33 @@ class ReceiptIssuer:
         self, session: Session, sequence: int, model: LoadedModel, request: bytes, result: bytes, compute_us: int
     ) -> bytes:
         """Return the receipt of one answer: `request` and `result` are the exact sealed messages."""
-        manifest = model.verified.manifest
-        claims = ReceiptClaims(
-            iss=ISSUER,
+        answered = Answered(
             iat=int(time.time()),
-            cti=secrets.token_bytes(16),
+            cti=secrets.token_bytes(CTI_BYTES),
+            request_hash=hashlib.sha256(request).digest(),
+            response_hash=hashlib.sha256(result).digest(),
+            sequence_number=sequence,
+            execution_time_ms=compute_us // 1000,
+            memory_peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _KIB_PER_MIB,
+        )
+        model_id = model.verified.manifest.model_id
+        draft = session.drafts.get(model_id)
+        if draft is None:  # a session's models never change
+            draft = session.drafts[model_id] = ReceiptDraft(self._claims(session, model, answered))
+        return draft.issue(answered, self._key)
+
+    def _claims(self, session: Session, model: LoadedModel, answered: Answered) -> ReceiptClaims:
+        manifest = model.verified.manifest
+        return ReceiptClaims(
+            **answered._asdict(),
+            iss=ISSUER,
             model_id=manifest.model_id,
             model_version=str(manifest.version),
             model_hash=model.verified.digest,
             model_hash_scheme="sha256-manifest",
-            request_hash=hashlib.sha256(request).digest(),
-            response_hash=hashlib.sha256(result).digest(),
             attestation_doc_hash=session.document_digest,
             measurements=self._measured.registers,
             policy_version=self._policy,
-            sequence_number=sequence,
-            execution_time_ms=compute_us // 1000,
-            memory_peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _KIB_PER_MIB,
             security_mode=self._measured.security_mode,
             eat_nonce=session.nonce,
         )
-        return issue_receipt(claims, self._key)

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from ephemeral.errors import HandshakeRejected, Overloaded, SessionUnknown
@@ -14,6 +14,7 @@ from ephemeral.protocol import OFFER_LIFETIME, SESSION_IDLE, SESSION_LIFETIME
 from ephemeral.trusted.attestation import parse_document
 from ephemeral.trusted.channel import EnclaveChannel
 from ephemeral.trusted.handshake import Offer
+from ephemeral.trusted.receipt import ReceiptDraft
 from ephemeral.wire import OpenRequest, OpenResponse
 from ephemeral_enclave.generation import Generation
 
@@ -28,7 +29,7 @@ class Session:
     """One open session; `opened`, `used` and `ends` are seconds of the monotonic clock.
 
     `document_digest` is SHA-256 of its attestation document's signed payload: the signature beside it is malleable.
-    `generation` is the model set that this document attests.
+    `generation` is the model set that this document attests, `drafts` are the receipts of its models, by model id.
     """
 
     channel: EnclaveChannel
@@ -38,6 +39,7 @@ class Session:
     opened: float
     used: float
     ends: float = math.inf
+    drafts: dict[str, ReceiptDraft] = field(default_factory=dict)
 
     def is_over(self, now: float) -> bool:
         """Return whether its time is up: lifetime, idleness, or a replaced model set."""
