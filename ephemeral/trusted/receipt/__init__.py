@@ -9,11 +9,9 @@ fails raises one ReceiptError with every failure of the first layer that failed.
 from ephemeral.trusted.receipt.claims import EnclaveMeasurements, ReceiptClaims
 from ephemeral.trusted.receipt.expectations import ReceiptExpectations
 from ephemeral.trusted.receipt.issue import Answered, ReceiptDraft, issue_receipt
-from ephemeral.trusted.receipt.schema import CTI_BYTES
 from ephemeral.trusted.receipt.verify import VerifiedReceipt, verify_receipt
 
 __all__ = [
-    "CTI_BYTES",
     "Answered",
     "EnclaveMeasurements",
     "ReceiptClaims",

@@ -5,7 +5,8 @@ import resource
 import secrets
 import time
 
-from ephemeral.trusted.receipt import CTI_BYTES, Answered, ReceiptClaims, ReceiptDraft
+from ephemeral.trusted.receipt import Answered, ReceiptClaims, ReceiptDraft
+from ephemeral.trusted.receipt.schema import CTI_BYTES
 from ephemeral_enclave.boot import BootedEnclave
 from ephemeral_enclave.model import LoadedModel
 from ephemeral_enclave.sessions import Session
