@@ -73,15 +73,23 @@ class Outcome:
 
     def part(self, start: float, end: float) -> float:
         """Return the part of its time that lies between two moments, 0 to 1."""
-        return max(0.0, min(self.ended, end) - max(self.begun, start)) / (self.ended - self.begun)
+        took = self.ended - self.begun
+        return (
+            max(0.0, min(self.ended, end) - max(self.begun, start)) / took if took else float(self.within(start, end))
+        )
+
+    def within(self, start: float, end: float) -> bool:
+        """Return whether it ended between two moments."""
+        return start <= self.ended < end
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What happened in the window: answers, tokens of answered texts, latencies of answers in milliseconds.
 
-    An answer under way when the window opened or closed counts by the part of its time within: answers come a batch at
-    a time, and a batch more or less is a tenth of what a short window holds.
+    In a closed loop, an answer under way when the window opened or closed counts by the part of its time within:
+    answers come a batch at a time, and a batch more or less is a tenth of what a short window holds. In an open loop
+    more and more are under way, so that counting parts would flatter: what ended within counts.
     """
 
     seconds: float
@@ -113,11 +121,12 @@ class Summary:
         return sum(self.faults.values()) - self.refused
 
 
-def summary(outcomes: Sequence[Outcome], start: float, seconds: float) -> Summary:
-    """Sum up the window: answers by their parts, latencies and faults of what ended within."""
+def summary(outcomes: Sequence[Outcome], start: float, seconds: float, *, in_parts: bool) -> Summary:
+    """Sum up the window: answers as Summary says, latencies and faults of what ended within."""
     end = start + seconds
-    parts = [(outcome.part(start, end), outcome.tokens) for outcome in outcomes if not outcome.fault]
-    within = [outcome for outcome in outcomes if start <= outcome.ended < end]
+    counted = Outcome.part if in_parts else Outcome.within
+    parts = [(counted(outcome, start, end), outcome.tokens) for outcome in outcomes if not outcome.fault]
+    within = [outcome for outcome in outcomes if outcome.within(start, end)]
     latencies = sorted(1000 * (outcome.ended - outcome.begun) for outcome in within if not outcome.fault)
     return Summary(
         seconds,
@@ -162,7 +171,7 @@ async def closed_loop(
     await asyncio.sleep(seconds)
     over.set()
     await asyncio.gather(*sending)  # what is under way is answered, so that the next load finds nothing waiting
-    return summary(outcomes, start, seconds)
+    return summary(outcomes, start, seconds, in_parts=True)
 
 
 async def open_loop(
@@ -185,7 +194,7 @@ async def open_loop(
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     await asyncio.gather(*under_way)
-    return summary(outcomes, begin + warm, seconds)
+    return summary(outcomes, begin + warm, seconds, in_parts=False)
 
 
 async def _request(client: Client, texts: Sequence[Text], number: int, check: Check, begun: float) -> Outcome:

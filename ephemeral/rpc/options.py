@@ -15,9 +15,11 @@ _PING_PERMITTED_MS: Final = 20_000  # below the interval, so that a ping that ar
 
 _IDENTITY_ONLY: Final = 1
 
-# What a peer may send ahead of our reading: several of the largest messages. Of single messages, which are read at
-# once, there is one for each stream at most, whatever the window.
-_WINDOW_BYTES: Final = 16 * 1024 * 1024
+# What a peer may send ahead of our reading, on each stream. A stranger can fill it while his call is pending: a
+# server's, times its streams, is what one connection can pin. A client waits for few answers, and wants large ones
+# without pauses.
+_SERVER_WINDOW_BYTES: Final = 1024 * 1024
+_CLIENT_WINDOW_MESSAGES: Final = 4
 
 Option = tuple[str, int]
 
@@ -25,7 +27,7 @@ Option = tuple[str, int]
 def channel_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option]:
     """Return the arguments of a client's channel."""
     return [
-        *_common_options(max_message_bytes),
+        *_common_options(max_message_bytes, window_bytes=_CLIENT_WINDOW_MESSAGES * max_message_bytes),
         # One channel, one connection: otherwise channels of one process share it, and a session leaves its enclave.
         ("grpc.use_local_subchannel_pool", 1),
         # http_proxy in the environment is for web traffic; a connection goes where its address says.
@@ -43,7 +45,7 @@ def channel_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Optio
 def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option]:
     """Return the hardening arguments of a server; ``maximum_concurrent_rpcs`` is an argument of the server itself."""
     return [
-        *_common_options(max_message_bytes),
+        *_common_options(max_message_bytes, window_bytes=_SERVER_WINDOW_BYTES),
         ("grpc.so_reuseport", 0),  # else a second process can bind the same port and take half the connections
         ("grpc.max_concurrent_streams", 32),  # unlimited by default; bounds rapid reset (CVE-2023-44487)
         ("grpc.max_allowed_incoming_connections", 1024),
@@ -57,12 +59,12 @@ def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[Option
     ]
 
 
-def _common_options(max_message_bytes: int) -> list[Option]:
+def _common_options(max_message_bytes: int, *, window_bytes: int) -> list[Option]:
     return [
         # gRPC would look for its window by probing: pings beside most requests, each of which wakes the relay and a
-        # thread at either end. Without, it would stay at 64 KiB, and 4 MiB would take several round trips.
+        # thread at either end, and a window that a stranger can drive up to hundreds of megabytes.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+        ("grpc.http2.lookahead_bytes", window_bytes),
         # Ciphertext does not shrink, and a compressed size would speak of what was compressed: neither end offers any.
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
         ("grpc.max_receive_message_length", max_message_bytes),

@@ -118,7 +118,7 @@ def test_only_what_ends_within_the_window_has_failed_or_has_a_latency() -> None:
         Outcome(10.0, 10.7, 16, "HttpError: HTTP 500"),
         Outcome(11.0, 12.0, 100, ""),
     ]
-    found = summary(outcomes, 10.0, 2.0)
+    found = summary(outcomes, 10.0, 2.0, in_parts=True)
     assert (found.p50_ms, found.p99_ms) == (1500, 1500)
     assert (found.refused, found.failures) == (1, 1)
 
@@ -126,7 +126,7 @@ def test_only_what_ends_within_the_window_has_failed_or_has_a_latency() -> None:
 def test_an_answer_counts_by_the_part_of_its_time_within_the_window() -> None:
     begun_before, ended_after = Outcome(8.0, 12.0, 100, ""), Outcome(12.0, 20.0, 16, "")
     around, without = Outcome(9.0, 19.0, 10, ""), Outcome(8.0, 10.0, 100, "")
-    found = summary([begun_before, ended_after, around, without], 10.0, 4.0)
+    found = summary([begun_before, ended_after, around, without], 10.0, 4.0, in_parts=True)
     assert (found.answered, found.tokens) == (pytest.approx(0.5 + 0.25 + 0.4), pytest.approx(50 + 4 + 4))
     assert found.per_second == pytest.approx(1.15 / 4)
 
@@ -134,7 +134,14 @@ def test_an_answer_counts_by_the_part_of_its_time_within_the_window() -> None:
 @pytest.mark.parametrize("start", [100.0, 100.3, 100.9])
 def test_what_a_server_answers_does_not_depend_on_where_the_window_cuts_its_batches(start: float) -> None:
     outcomes = [Outcome(at, at + 1.0, 16, "") for at in range(95, 110) for _ in range(32)]
-    assert summary(outcomes, start, 2.5).per_second == pytest.approx(32)
+    assert summary(outcomes, start, 2.5, in_parts=True).per_second == pytest.approx(32)
+
+
+def test_an_open_loop_whose_queue_grows_is_not_flattered() -> None:
+    """Each answer takes a second longer than the last: parts of those that end after the window are no goodput."""
+    outcomes = [Outcome(begun, 2 * begun + 1.0, 16, "") for begun in range(20)]
+    assert summary(outcomes, 10.0, 4.0, in_parts=False).answered == 2
+    assert summary(outcomes, 10.0, 4.0, in_parts=True).answered > 2.5
 
 
 async def test_a_closed_loop_keeps_one_request_of_each_client_in_flight() -> None:

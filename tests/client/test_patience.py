@@ -1,16 +1,28 @@
 """An enclave that has no room, seen by a live client: it is believed, and asked again when it said."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import grpc
 import pytest
 
 from ephemeral import rpc, wire
-from ephemeral.errors import EphemeralError, InvalidRequest, Overloaded, ServiceError
+from ephemeral.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    EphemeralError,
+    InvalidRequest,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+)
+from ephemeral.transport import Address
 from ephemeralml import Client
+from ephemeralml.deadline import Deadline
 from tests.client.test_cli import run
 from tests.support.handshake_server import relayed
 from tests.support.kept_evidence import policy_toml
@@ -99,7 +111,58 @@ def test_host_that_says_for_ever_that_there_is_no_room_does_not_hold_the_caller_
     client = connect(1)
     with pytest.raises(Overloaded):
         client.embed(["text"])
-    assert 1 < len(busy.frames) < 25
+    assert 1 < len(busy.frames) < 10
+
+
+def test_host_that_says_at_once_does_not_make_the_client_seal_without_end(busy: Busy, connect: Connect) -> None:
+    busy.refusals = [no_room(0)] * 1000
+    with pytest.raises(Overloaded):
+        connect(2).embed(["text"])
+    assert 1 < len(busy.frames) < 10
+
+
+def test_host_that_says_in_an_hour_is_not_believed(busy: Busy, connect: Connect) -> None:
+    busy.refusals = [no_room(60)]
+    client = connect(20)
+    for _ in range(2):
+        with pytest.raises(Overloaded) as refused:
+            client.embed(["text"])
+    assert refused.value.retry_after <= 30
+
+
+def test_message_that_is_too_large_is_not_sent_again(busy: Busy, connect: Connect) -> None:
+    busy.refusals = [Overloaded("larger than max"), ConfigError("other")]  # as gRPC says it, without our code
+    client = connect(20)
+    with pytest.raises(Overloaded):
+        client.embed(["text"])
+    with pytest.raises(ServiceError, match="other"):
+        client.embed(["text"])
+    assert len(busy.frames) == 2
+
+
+def test_closing_wakes_who_waits(busy: Busy, connect: Connect) -> None:
+    busy.refusals = [no_room(25)]
+    client = connect(60)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.embed, ["text"])
+        while not busy.frames:
+            time.sleep(0.01)
+        client.close()
+        with pytest.raises(Unavailable, match="closed"):
+            waiting.result(20)
+    with pytest.raises(Unavailable, match="closed"):
+        client.embed(["text"])
+
+
+def test_threads_do_not_wait_longer_for_each_others_handshake_than_they_may() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = Address.parse(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        client, begun = Client(address, Enclave().policy(), timeout=1), time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            waiting = [pool.submit(client.embed, ["text"]) for _ in range(8)]
+        assert {type(each.exception()) for each in waiting} <= {DeadlineExceeded, Unavailable}
+        assert time.monotonic() - begun < 5  # and not 8
+        client.close()
 
 
 def test_threads_of_a_session_send_nothing_until_its_pause_is_over(busy: Busy, connect: Connect) -> None:
@@ -139,3 +202,12 @@ def test_session_whose_requests_are_used_up_is_replaced(busy: Busy, connect: Con
             client.embed(["text"])
     assert busy.sequences == [1, 1]
     assert len({frame.session_id for _, frame in busy.frames}) == 2
+
+
+def test_lock_that_another_thread_keeps_is_waited_for_until_the_deadline() -> None:
+    lock = Lock()
+    with lock, pytest.raises(DeadlineExceeded), Deadline(0.05).holding(lock):
+        pytest.fail("entered")
+    with Deadline(0.05).holding(lock):
+        assert lock.locked()
+    assert not lock.locked()

@@ -13,6 +13,7 @@ from ephemeral.trusted.policy import Measurements, RootOfTrust, TrustPolicy
 from ephemeral.wire import CloseRequest
 from ephemeral_devstack.nsm import SimulatedNsm
 from ephemeralml import Client, PolicyFile
+from ephemeralml.deadline import Deadline
 from tests.support.handshake_server import relayed
 from tests.support.peers import Enclave
 from tests.support.signed_policy import replace
@@ -82,7 +83,7 @@ def test_a_revoked_build_is_left_for_the_new_one_behind_the_same_address(client:
 
 
 def test_what_is_under_way_to_the_revoked_build_ends_there(client: Client, rules: Rules) -> None:
-    with client._in_use() as live:
+    with client._in_use(Deadline(20)) as live:
         rules.accept(NEW)
         assert client.enclave.measurements.label == "new"
         live.connection.sessions.Close(CloseRequest(), timeout=10)

@@ -251,7 +251,7 @@ def test_answers_swapped_between_concurrent_requests_are_caught(relay: HostileRe
     trust = connected.policy
     pending = [seal_embed(session, choose_model(session, trust, None), [text]) for text in ("one", "two")]
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda p: connected._inference.Infer(p.frame, timeout=30), pending))
+        answers = list(pool.map(lambda p: connected._connection.inference.Infer(p.frame, timeout=30), pending))
     with pytest.raises(FrameRejected):
         pending[0].open(answers[1], datetime.now(UTC))
     assert pending[1].open(answers[1], datetime.now(UTC)).vectors.shape == (1, 384)
@@ -261,7 +261,7 @@ def test_reordered_requests_each_get_their_own_answer(connected: Client) -> None
     session = connected._current()
     model = choose_model(session, connected.policy, None)
     pending = [seal_embed(session, model, [text]) for text in ("one", "two", "three")]
-    answers = [connected._inference.Infer(p.frame, timeout=30) for p in reversed(pending)][::-1]
+    answers = [connected._connection.inference.Infer(p.frame, timeout=30) for p in reversed(pending)][::-1]
     ours = [p.open(a, datetime.now(UTC)).vectors for p, a in zip(pending, answers, strict=True)]
     alone = [connected.embed([text]).vectors for text in ("one", "two", "three")]
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours, alone, strict=True))
@@ -283,7 +283,7 @@ def test_frame_of_one_session_spliced_into_another_is_refused(
 def test_host_cannot_close_a_session_it_does_not_hold(relay: HostileRelay, connected: Client) -> None:
     connected.embed(["one"])
     with pytest.raises(Exception, match="refused"):
-        connected._sessions.Close(CloseRequest(frame=relay.requests[0]), timeout=10)
+        connected._connection.sessions.Close(CloseRequest(frame=relay.requests[0]), timeout=10)
     assert connected.embed(["two"]).receipt.claims.sequence_number == 2
 
 
@@ -318,7 +318,7 @@ class TestPolicies:
 
     def test_stale_document_is_refused(self, stack: Stack, trust: TrustPolicy, client: Client) -> None:
         greeting = Greeting(trust)
-        answer = client._sessions.Hello(greeting.request, timeout=10)
+        answer = client._connection.sessions.Hello(greeting.request, timeout=10)
         with pytest.raises(StaleDocument):
             greeting.verify(answer, datetime.now(UTC) + timedelta(seconds=301))
 

@@ -69,7 +69,7 @@ def test_lost_session_is_renewed_without_the_caller_noticing(client: Client) -> 
     first = client.embed(["x"])
     session = client._current()
     frame = session.channel.seal(b"", Method.CLOSE).frame
-    client._sessions.Close(CloseRequest(frame=frame), timeout=5)
+    client._connection.sessions.Close(CloseRequest(frame=frame), timeout=5)
     second = client.embed(["x"])
     assert np.array_equal(first.vectors, second.vectors)
     assert second.receipt.claims.sequence_number == 1
@@ -81,7 +81,7 @@ def test_closed_session_answers_nobody(stack: Stack, trust: TrustPolicy) -> None
     session = client._current()
     client.close()
     with Client.connect(stack.address, trust=trust) as other, pytest.raises(Exception) as caught:
-        other._inference.Infer(session.channel.seal(b"x", Method.INFER).frame, timeout=5)
+        other._connection.inference.Infer(session.channel.seal(b"x", Method.INFER).frame, timeout=5)
     assert caught.value.code().name == "UNAUTHENTICATED"
     assert SessionUnknown.default_code in str(caught.value.trailing_metadata())
 
@@ -98,7 +98,7 @@ def test_stream_of_an_embedding_is_one_final_chunk(client: Client) -> None:
     session = client._current()
     message = InferenceRequest(salt=os.urandom(32), model_id=MODEL_ID, embed=EmbedRequest(texts=["x"]))
     answer = session.channel.seal(message.SerializeToString(), Method.INFER_STREAM)
-    chunks = [answer.open(frame) for frame in client._inference.InferStream(answer.frame, timeout=30)]
+    chunks = [answer.open(frame) for frame in client._connection.inference.InferStream(answer.frame, timeout=30)]
     answer.finish()
     assert len(chunks) == 1
     assert InferenceResult.FromString(InferenceResponse.FromString(chunks[0]).result).embed.count == 1
@@ -108,7 +108,7 @@ def refusal(client: Client, message: InferenceRequest | bytes) -> Failure:
     """Send a request that the SDK would not; return the sealed refusal."""
     raw = message if isinstance(message, bytes) else message.SerializeToString()
     answer = client._current().channel.seal(raw, Method.INFER)
-    response = InferenceResponse.FromString(answer.open(client._inference.Infer(answer.frame, timeout=30)))
+    response = InferenceResponse.FromString(answer.open(client._connection.inference.Infer(answer.frame, timeout=30)))
     assert not response.receipt
     return InferenceResult.FromString(response.result).failure
 
@@ -193,7 +193,7 @@ def test_document_without_a_nonce_is_shared_between_clients_that_ask_for_none(
     documents = set()
     for _ in range(2):
         greeting = Greeting(trust, fresh=False)
-        answer = client._sessions.Hello(greeting.request, timeout=10)
+        answer = client._connection.sessions.Hello(greeting.request, timeout=10)
         greeting.verify(answer, datetime.now(UTC))
         documents.add(answer.attestation_document)
     assert len(documents) == 1

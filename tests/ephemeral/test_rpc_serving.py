@@ -255,8 +255,8 @@ def frames(sent: bytes) -> Iterator[tuple[int, bytes]]:
         left = left[9 + size :]
 
 
-async def test_calls_send_no_pings_and_a_large_message_needs_no_round_trips() -> None:
-    """Pings beside requests would wake both ends and the relay; the window that they would find is there at once."""
+async def test_calls_send_no_pings_and_a_stranger_can_pin_little_memory() -> None:
+    """Pings beside requests would wake both ends and the relay, and find a window of hundreds of megabytes."""
     async with (
         aio_server(AioEcho()) as server,
         tapped(server) as (address, sent),
@@ -265,8 +265,11 @@ async def test_calls_send_no_pings_and_a_large_message_needs_no_round_trips() ->
         for size in (1, rpc.MAX_MESSAGE_BYTES, *[1_000] * 20):
             assert len(await channel.unary_unary(f"/{SERVICE}/unary")(bytes(size), timeout=20)) == size
         both = [[*frames(side)] for side in sent]  # a server that stops says so with a ping
+    windows = []
     for got in both:
         assert PING not in [kind for kind, _ in got]
         settings = next(payload for kind, payload in got if kind == SETTINGS)
-        stated = dict(struct.iter_unpack(">HI", settings))
-        assert stated[INITIAL_WINDOW_SIZE] >= 2 * rpc.MAX_MESSAGE_BYTES
+        windows.append(dict(struct.iter_unpack(">HI", settings))[INITIAL_WINDOW_SIZE])
+    client, server = windows
+    assert client >= 2 * rpc.MAX_MESSAGE_BYTES  # a large answer comes without pauses
+    assert 32 * server <= 32 << 20  # what 32 streams of one connection can have sent ahead

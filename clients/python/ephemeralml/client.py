@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Lock
+from threading import Event, Lock
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from ephemeral import rpc, wire
+from ephemeral import rpc
 from ephemeral.errors import (
     AddressError,
     AttestationError,
@@ -19,6 +19,7 @@ from ephemeral.errors import (
     ReceiptError,
     SessionError,
     SessionUnknown,
+    Unavailable,
 )
 from ephemeral.protocol import Method
 from ephemeral.transport import Address, Scheme
@@ -29,6 +30,7 @@ from ephemeral.verification import VerificationStep
 from ephemeral.wire import CloseNotice, CloseRequest, ServedModel
 from ephemeralml.chain import verify_bundle
 from ephemeralml.connection import Connection
+from ephemeralml.deadline import Deadline
 from ephemeralml.description import ModelDescription, bundle_of, seal_description
 from ephemeralml.embeddings import Embeddings
 from ephemeralml.patience import Pause, patience
@@ -63,6 +65,7 @@ class Client:
         self._connection = Connection(address)
         self._left: Connection | None = None
         self._lock = Lock()
+        self._closed = Event()
         self._live: _Live | None = None
 
     @classmethod
@@ -84,7 +87,7 @@ class Client:
             raise AddressError("clients connect to the host: tcp://host:port or unix:///path, not vsock://")
         client = cls(parsed, trust, timeout=timeout)
         try:
-            client._ask(lambda _until: client._current())
+            client._ask(client._current)
         except BaseException:
             client._close_connections()
             raise
@@ -123,7 +126,7 @@ class Client:
         """
         if isinstance(texts, str):
             raise TypeError("texts is a list of strings, not one string")
-        return self._ask(lambda until: self._embed(texts, model, until))
+        return self._ask(lambda deadline: self._embed(texts, model, deadline))
 
     def describe(self, *, model: str | None = None) -> ModelDescription:
         """Return the signed manifest of a model and what the enclave was built from, held against what it attested.
@@ -134,7 +137,7 @@ class Client:
             RequestRefused: the enclave's sealed answer is a refusal.
             SessionError, ServiceError, PolicyError: as for `embed`.
         """
-        return self._ask(lambda until: self._describe(model, until))[0]
+        return self._ask(lambda deadline: self._describe(model, deadline))[0]
 
     def bundle(self, answer: Embeddings, *, include_plaintext: bool = False) -> bytes:
         """Return one file that re-checks `answer` years later, with nothing but a policy (`ephemeralml verify bundle`).
@@ -148,77 +151,81 @@ class Client:
             ManifestError, BindingMismatch, RequestRefused: as for `describe`.
             SessionError, ServiceError, PolicyError: as for `embed`.
         """
-        description, policy = self._ask(lambda until: self._describe(answer.model_id, until))
+        description, policy = self._ask(lambda deadline: self._describe(answer.model_id, deadline))
         raw = bundle_of(answer, description, policy, include_plaintext=include_plaintext).encode()
         verify_bundle(raw, policy)
         return raw
 
     def close(self) -> None:
         """End the session and the connection; the enclave forgets the keys at once."""
+        self._closed.set()
         live, self._live = self._live, None
         if live is not None:
             try:
                 frame = live.session.channel.seal(CloseNotice().SerializeToString(), Method.CLOSE).frame
                 with rpc.claimed():
-                    self._sessions.Close(CloseRequest(frame=frame), timeout=1.0)
+                    live.connection.sessions.Close(CloseRequest(frame=frame), timeout=1.0)
             except EphemeralError:
                 pass  # the keys die with this object, and the enclave's with the session's idle time
         self._close_connections()
 
-    def _ask(self, ask: Callable[[float], T]) -> T:
-        """Ask until the timeout, again whenever nothing was executed: no room, or a session that is not known."""
-        until = time.monotonic() + self._timeout
+    def _ask(self, ask: Callable[[Deadline], T]) -> T:
+        """Ask until the timeout, again when it is said that nothing was executed: no room, or an unknown session."""
+        deadline = Deadline(self._timeout)
 
         def once() -> T:
+            if self._closed.is_set():
+                raise Unavailable("this client was closed")
             try:
-                return ask(until)
+                return ask(deadline)
             except SessionUnknown:  # expired, or another enclave
-                return ask(until)
+                return ask(deadline)
 
-        return patience(self._timeout)(once)
+        return patience(self._timeout, self._closed)(once)
 
-    def _embed(self, texts: Sequence[str], model: str | None, until: float) -> Embeddings:
-        with self._in_use() as live:
+    def _embed(self, texts: Sequence[str], model: str | None, deadline: Deadline) -> Embeddings:
+        with self._in_use(deadline) as live:
             session = live.session
             try:
                 with live.pause.heeded():
                     pending = seal_embed(session, choose_model(session, live.policy, model), texts)
                     with rpc.claimed():
-                        frame = live.connection.inference.Infer(pending.frame, timeout=until - time.monotonic())
+                        frame = live.connection.inference.Infer(pending.frame, timeout=deadline.left)
                 return pending.open(frame, datetime.now(UTC))
             except (SessionError, ReceiptError):
                 self._forget(session)
                 raise
 
-    def _describe(self, model: str | None, until: float) -> tuple[ModelDescription, TrustPolicy]:
-        with self._in_use() as live:
+    def _describe(self, model: str | None, deadline: Deadline) -> tuple[ModelDescription, TrustPolicy]:
+        with self._in_use(deadline) as live:
             try:
                 with live.pause.heeded():
                     pending = seal_description(live.session, choose_model(live.session, live.policy, model))
                     with rpc.claimed():
-                        frame = live.connection.inference.Infer(pending.frame, timeout=until - time.monotonic())
+                        frame = live.connection.inference.Infer(pending.frame, timeout=deadline.left)
                 return pending.open(frame, live.policy), live.policy
             except SessionError:
                 self._forget(live.session)
                 raise
 
-    def _current(self) -> ClientSession:
+    def _current(self, deadline: Deadline | None = None) -> ClientSession:
         """Return the open session, or open one."""
-        with self._lock:
-            return self._accepted().session
+        deadline = deadline or Deadline(self._timeout)
+        with deadline.holding(self._lock):
+            return self._accepted(deadline).session
 
     @contextmanager
-    def _in_use(self) -> Iterator[_Live]:
+    def _in_use(self, deadline: Deadline) -> Iterator[_Live]:
         """Give the open session; its connection stays open until the block ends."""
-        with self._lock:
-            live = self._accepted()
+        with deadline.holding(self._lock):
+            live = self._accepted(deadline)
             live.connection.enter()
         try:
             yield live
         finally:
             live.connection.leave()
 
-    def _accepted(self) -> _Live:
+    def _accepted(self, deadline: Deadline) -> _Live:
         """Return a session whose enclave the policy of the moment accepts; threads wait for the one that opens it."""
         now = datetime.now(UTC)
         live = self._live
@@ -234,9 +241,9 @@ class Client:
                 return live
         self._live = None
         try:
-            self._live = self._open_session()
+            self._live = self._open_session(deadline)
         except SessionUnknown:  # the enclave's models changed between the two messages
-            self._live = self._open_session()
+            self._live = self._open_session(deadline)
         self._retire_left()
         return self._live
 
@@ -266,13 +273,13 @@ class Client:
             if self._live is not None and self._live.session is session:
                 self._live = None
 
-    def _open_session(self) -> _Live:
+    def _open_session(self, deadline: Deadline) -> _Live:
         """Run the handshake; only its last step makes anything that can seal."""
         policy = self._source.latest(datetime.now(UTC))
         policy.refuse_expired(datetime.now(UTC))
         connection, greeting = self._connection, Greeting(policy)
         with rpc.claimed():
-            answer = connection.sessions.Hello(greeting.request, timeout=self._timeout)
+            answer = connection.sessions.Hello(greeting.request, timeout=deadline.left)
         try:
             peer = greeting.verify(answer, datetime.now(UTC))
         except AttestationError:
@@ -280,18 +287,10 @@ class Client:
             raise
         pending = peer.open()
         with rpc.claimed():
-            opened = connection.sessions.Open(pending.request, timeout=self._timeout)
+            opened = connection.sessions.Open(pending.request, timeout=deadline.left)
         session = pending.confirm(opened)
         expires = time.monotonic() + session.limits.lifetime_seconds - _RENEW_BEFORE_SECONDS
         return _Live(session, connection, policy, expires)
-
-    @property
-    def _sessions(self) -> wire.SessionServiceStub:
-        return self._connection.sessions
-
-    @property
-    def _inference(self) -> wire.InferenceServiceStub:
-        return self._connection.inference
 
     def __enter__(self) -> Self:
         return self

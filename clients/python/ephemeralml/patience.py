@@ -9,12 +9,17 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Final
 
 import tenacity
 
 from ephemeral.errors import Overloaded
 
+# gRPC has the same status for a message that is too large, which asking again does not make smaller.
+_NO_ROOM: Final = frozenset({"QUEUE_FULL", "SESSIONS_FULL", "STILL_BUSY"})
+_LEAST_SECONDS: Final = 0.05  # doubled with each refusal of a call: nobody is believed who says "at once" every time
+_MOST_SECONDS: Final = 30.0  # what an enclave says at most; a host that says more is not believed either
 _SPREAD: Final = 0.25  # those who were refused together come back one after the other
 _LOG: Final = logging.getLogger("ephemeralml.client")
 
@@ -30,7 +35,7 @@ class Pause:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Enter only when the pause is over; an Overloaded out of the block begins another.
+        """Enter only when the pause is over; a refusal for want of room, out of the block, begins another.
 
         Raises:
             Overloaded: it is not over, and `retry_after` is what is left of it (code ``STILL_BUSY``).
@@ -41,28 +46,38 @@ class Pause:
         try:
             yield
         except Overloaded as busy:
-            self._until = max(self._until, time.monotonic() + busy.retry_after)
+            if _no_room(busy):
+                self._until = max(self._until, time.monotonic() + min(busy.retry_after, _MOST_SECONDS))
             raise
 
 
-def patience(seconds: float) -> tenacity.Retrying:
+def patience(seconds: float, closed: Event) -> tenacity.Retrying:
     """Return what calls a function again when it was told so, and not when that would be later than in `seconds`.
 
-    The last Overloaded is raised as it came.
+    The last Overloaded is raised as it came. Once `closed` is set nothing is waited for.
     """
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(Overloaded),
+        retry=tenacity.retry_if_exception(_no_room),
         wait=_as_told,
         stop=tenacity.stop_before_delay(seconds),
+        sleep=tenacity.sleep_using_event(closed),
         before_sleep=_tell,
         reraise=True,
     )
 
 
+_floor: Final = tenacity.wait_exponential(multiplier=_LEAST_SECONDS, max=_MOST_SECONDS)
+
+
 def _as_told(state: tenacity.RetryCallState) -> float:
     busy = state.outcome and state.outcome.exception()
     assert isinstance(busy, Overloaded), "nothing else is tried again"
-    return busy.retry_after * random.uniform(1, 1 + _SPREAD)  # noqa: S311 - a spread, no secret
+    told = max(busy.retry_after, _floor(state))
+    return told * random.uniform(1, 1 + _SPREAD)  # noqa: S311 - a spread, no secret
+
+
+def _no_room(error: BaseException) -> bool:
+    return isinstance(error, Overloaded) and error.code in _NO_ROOM
 
 
 def _tell(state: tenacity.RetryCallState) -> None:

@@ -94,6 +94,7 @@ def _sound(answered: Answered) -> bool:
     iat, cti, request_hash, response_hash, *counts = answered
     return (
         {type(iat), *map(type, counts)} == {int}
+        and {type(cti), type(request_hash), type(response_hash)} == {bytes}
         and iat > 0
         and min(counts) >= 0
         and max(iat, *counts) < 2**64

@@ -2,8 +2,8 @@
 
 The pattern is nothing but the encodings of a receipt's parts in their order, so what matches is one deterministic
 tagged COSE_Sign1 over the closed claims map. What does not match may be a receipt too, or says what is wrong with it:
-both are for the general reader. Texts are printable ASCII here: no label and no signature can pass for a part of one,
-and each byte has one way to match, so that hostile bytes cost no more than their length.
+both are for the general reader. Texts are printable ASCII here, so that no label passes for a part of one, and what a
+head says of a length is compared after matching.
 """
 
 import re
