@@ -33,8 +33,10 @@ from ephemeral.trusted.ed25519 import SigningKey
 from ephemeral.trusted.handshake.schedule import Transcript, decapsulate, encapsulate, generate_kem_key
 from ephemeral.trusted.policy import Measurements, RootOfTrust, TrustPolicy
 from ephemeral.trusted.receipt import (
+    Answered,
     EnclaveMeasurements,
     ReceiptClaims,
+    ReceiptDraft,
     ReceiptExpectations,
     issue_receipt,
     verify_receipt,
@@ -168,14 +170,20 @@ def _receipts() -> list[Case]:
     envelope = parse_sign1(raw, max_bytes=len(raw))
     assert envelope.payload is not None
     message = sig_structure(envelope.protected, envelope.payload)
+    draft, answered = ReceiptDraft(claims), Answered(*[getattr(claims, name) for name in Answered._fields])
     floor = "Ed25519 sign + verify"
     return [
         Case(floor, lambda: public.verify(private.sign(message), message), floor),
         Case(
-            "issue + verify, 12 expectations",
-            lambda: verify_receipt(issue_receipt(claims, key), key.verifying_key, expected, now=now),
+            "issue from the session's draft + verify, 12 expectations",
+            lambda: verify_receipt(draft.issue(answered, key), key.verifying_key, expected, now=now),
             floor,
             at_most=1.5,
+        ),
+        Case(
+            "the same without a draft",
+            lambda: verify_receipt(issue_receipt(claims, key), key.verifying_key, expected, now=now),
+            floor,
         ),
     ]
 
