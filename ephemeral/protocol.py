@@ -78,6 +78,7 @@ MAX_MODELS: Final = 16
 OFFER_LIFETIME: Final = timedelta(seconds=60)
 SESSION_LIFETIME: Final = timedelta(hours=1)
 SESSION_IDLE: Final = timedelta(minutes=10)
+LONGEST_RETRY_AFTER: Final = timedelta(seconds=30)
 DOCUMENT_MAX_AGE: Final = timedelta(minutes=5)
 CLOCK_SKEW: Final = timedelta(seconds=60)
 

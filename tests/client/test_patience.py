@@ -35,10 +35,12 @@ class Busy(wire.InferenceServiceServicer):
     def __init__(self) -> None:
         self.refusals: list[EphemeralError] = []
         self.frames: list[tuple[float, wire.SealedFrame]] = []
+        self.left: list[float] = []
 
     @rpc.serving
     def Infer(self, request: wire.SealedFrame, context: grpc.ServicerContext) -> wire.SealedFrame:  # noqa: N802
         self.frames.append((time.monotonic(), request))
+        self.left.append(context.time_remaining())
         raise self.refusals.pop(0)
 
     @property
@@ -202,6 +204,20 @@ def test_session_whose_requests_are_used_up_is_replaced(busy: Busy, connect: Con
             client.embed(["text"])
     assert busy.sequences == [1, 1]
     assert len({frame.session_id for _, frame in busy.frames}) == 2
+
+
+def test_handshake_whose_steps_together_take_too_long_is_given_up() -> None:
+    enclave = Enclave()
+    with relayed(enclave, seconds=0.7) as address, pytest.raises(DeadlineExceeded):
+        Client.connect(address, trust=enclave.policy(), timeout=1)
+
+
+def test_what_is_asked_again_has_only_the_time_that_is_left(busy: Busy, connect: Connect) -> None:
+    busy.refusals = [no_room(2), InvalidRequest("other")]
+    with pytest.raises(ServiceError, match="other"):
+        connect(30).embed(["text"])
+    first, second = busy.left
+    assert second <= first - 1.9
 
 
 def test_lock_that_another_thread_keeps_is_waited_for_until_the_deadline() -> None:

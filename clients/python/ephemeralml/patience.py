@@ -15,12 +15,14 @@ from typing import Final
 import tenacity
 
 from ephemeral.errors import Overloaded
+from ephemeral.protocol import LONGEST_RETRY_AFTER
 
 # gRPC has the same status for a message that is too large, which asking again does not make smaller.
 _NO_ROOM: Final = frozenset({"QUEUE_FULL", "SESSIONS_FULL", "STILL_BUSY"})
 _LEAST_SECONDS: Final = 0.05  # doubled with each refusal of a call: nobody is believed who says "at once" every time
-_MOST_SECONDS: Final = 30.0  # what an enclave says at most; a host that says more is not believed either
+_MOST_SECONDS: Final = LONGEST_RETRY_AFTER.total_seconds()  # a host that says more is not believed either
 _SPREAD: Final = 0.25  # those who were refused together come back one after the other
+_floor: Final = tenacity.wait_exponential(multiplier=_LEAST_SECONDS, max=_MOST_SECONDS)
 _LOG: Final = logging.getLogger("ephemeralml.client")
 
 
@@ -64,9 +66,6 @@ def patience(seconds: float, closed: Event) -> tenacity.Retrying:
         before_sleep=_tell,
         reraise=True,
     )
-
-
-_floor: Final = tenacity.wait_exponential(multiplier=_LEAST_SECONDS, max=_MOST_SECONDS)
 
 
 def _as_told(state: tenacity.RetryCallState) -> float:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ephemeral.errors import Overloaded
+from ephemeral.protocol import LONGEST_RETRY_AFTER
 
 MOST_CHARACTERS: Final = 16 * 1024 * 1024
 MOST_TOKENS: Final = 128 * 1024  # about ten seconds of two cores with a small model
 _SHARE: Final = 4  # one session may hold this part of everything
 _LEAST_SECONDS: Final = 0.05
-_MOST_SECONDS: Final = 30.0
+_MOST_SECONDS: Final = LONGEST_RETRY_AFTER.total_seconds()
 _TOKENS_AT_START: Final = 5_000.0  # of a second, until the engine's own speed is known
 _MEMORY: Final = 0.9  # what is left of older batches with each new one
 
